@@ -1,0 +1,1 @@
+"""A self-hosted recommendation-ranking library that reads item text."""

@@ -1,0 +1,97 @@
+"""Every error this project raises on purpose.
+
+::
+
+    RecsysError
+    ├── ConfigurationError          a setting is wrong
+    ├── DataError                   a table or a file of the caller's is wrong
+    │   ├── FileFormatError         a file is not what its name says, or can't be read
+    │   ├── MissingColumnError      a required column is not there
+    │   ├── ColumnTypeError         a column has another type than the contract's
+    │   ├── EmptyTableError         a table has no (usable) rows
+    │   └── TooManyRejectsError     more rows break the contract than is allowed
+    ├── TextError                   a text can't be rendered or encoded
+    ├── ModelError                  weights are missing, damaged or of the wrong shape
+    ├── BundleError                 a bundle or a registry is unusable
+    │   ├── BundleNotFoundError     no such version, or nothing published yet
+    │   ├── BundleCorruptError      a file is missing, extra, truncated or altered
+    │   └── RegistryBusyError       another process is publishing
+    └── RequestError                a request can't be answered as asked; names the field
+        └── UnknownItemError        the item asked for is not in the catalogue
+
+Messages say what is wrong, what was expected, what was found, where, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class RecsysError(Exception):
+    """Base of every error raised on purpose; its text is written for the caller."""
+
+
+class ConfigurationError(RecsysError):
+    """A setting is wrong."""
+
+
+class DataError(RecsysError):
+    """A table or a file of the caller's is wrong."""
+
+
+class FileFormatError(DataError):
+    """A file is not what its name says, or can't be read."""
+
+
+class MissingColumnError(DataError):
+    """A required column is not there."""
+
+
+class ColumnTypeError(DataError):
+    """A column has another type than the contract's."""
+
+
+class EmptyTableError(DataError):
+    """A table has no usable rows."""
+
+
+class TooManyRejectsError(DataError):
+    """More rows break the contract than is allowed."""
+
+
+class TextError(RecsysError):
+    """A text can't be rendered or encoded."""
+
+
+class ModelError(RecsysError):
+    """Weights are missing, damaged or of the wrong shape."""
+
+
+class BundleError(RecsysError):
+    """A bundle or a registry is unusable."""
+
+
+class BundleNotFoundError(BundleError):
+    """No such version, or nothing published yet."""
+
+
+class BundleCorruptError(BundleError):
+    """A file of a bundle is missing, extra, truncated or altered."""
+
+
+class RegistryBusyError(BundleError):
+    """Another process is publishing into the same registry."""
+
+
+class RequestError(RecsysError):
+    """A request can't be answered as asked.
+
+    Attributes:
+        field: name of the offending request field, as in the protos.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+
+
+class UnknownItemError(RequestError):
+    """The item asked for is not in the catalogue."""

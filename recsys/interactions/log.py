@@ -1,0 +1,162 @@
+"""The interaction log: who did what to which item when, as sorted arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recsys.errors import EmptyTableError
+from recsys.interactions.histories import EventKind, Histories
+
+KIND_OF_EVENT_TYPE = {kind.name.lower(): int(kind) for kind in EventKind}
+
+
+@dataclass(frozen=True)
+class InteractionLog:
+    """All events but impressions, sorted by (user, time, event id); ids replaced by rows.
+
+    The same events in another order, or with exact duplicates of an `event_id`, give equal arrays.
+
+    Attributes:
+        user_ids: sorted, distinct; a user's row is its place here.
+        item_ids: sorted, distinct; an item's row is its place here (the whole catalogue).
+        user_offsets: int64 (users + 1,), user u owns rows `user_offsets[u]:user_offsets[u + 1]`.
+        item: int32 (m,), item rows.
+        time: int64 (m,), microseconds since the epoch, UTC.
+        kind: uint8 (m,), values of `EventKind`.
+        price: float32 (m,), NaN where the log has none.
+        quantity: int32 (m,), 1 where the log has none.
+        basket: int32 (m,), equal for events of one shopper's session; where the log has no sessions,
+            for events of the same shopper and second.
+    """
+
+    user_ids: tuple[str, ...]
+    item_ids: tuple[str, ...]
+    user_offsets: NDArray[np.int64]
+    item: NDArray[np.int32]
+    time: NDArray[np.int64]
+    kind: NDArray[np.uint8]
+    price: NDArray[np.float32]
+    quantity: NDArray[np.int32]
+    basket: NDArray[np.int32]
+
+    @classmethod
+    def build(cls, item_ids: pl.Series, events: pl.LazyFrame) -> InteractionLog:
+        """Read the log from an `events` table; impressions and unknown items are left out.
+
+        Args:
+            item_ids: the catalogue's ids, any order.
+            events: rows of the `events` contract; optional columns may be missing.
+
+        Raises:
+            EmptyTableError: the catalogue is empty.
+        """
+        catalogue = item_ids.unique().sort()
+        if catalogue.is_empty():
+            raise EmptyTableError("the items table has no rows; a log needs a catalogue")
+        frame = _numbered(catalogue, events)
+        users = frame["user_id"].unique().sort()
+        user = frame["user_id"].cast(pl.Enum(users)).to_physical().to_numpy()
+        counts = np.bincount(user, minlength=len(users))
+        return cls(
+            user_ids=tuple(users),
+            item_ids=tuple(catalogue),
+            user_offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            item=frame["item"].to_numpy().astype(np.int32),
+            time=frame["event_time"].to_physical().to_numpy().astype(np.int64),
+            kind=frame["kind"].to_numpy().astype(np.uint8),
+            price=frame["price"].to_numpy().astype(np.float32),
+            quantity=frame["quantity"].to_numpy().astype(np.int32),
+            basket=frame["basket"].to_numpy().astype(np.int32),
+        )
+
+    @cached_property
+    def user_rows(self) -> dict[str, int]:
+        """Row of each user id."""
+        return {user_id: row for row, user_id in enumerate(self.user_ids)}
+
+    @cached_property
+    def item_rows(self) -> dict[str, int]:
+        """Row of each item id."""
+        return {item_id: row for row, item_id in enumerate(self.item_ids)}
+
+    @cached_property
+    def user(self) -> NDArray[np.int32]:
+        """int32 (m,): the user row of each event."""
+        return np.repeat(np.arange(len(self.user_ids), dtype=np.int32), np.diff(self.user_offsets))
+
+    @cached_property
+    def by_time(self) -> NDArray[np.int64]:
+        """int64 (m,): positions of the events in order of time; ties keep (user, event id) order."""
+        return np.argsort(self.time, kind="stable")
+
+    @cached_property
+    def sorted_time(self) -> NDArray[np.int64]:
+        """int64 (m,): `time[by_time]`."""
+        return self.time[self.by_time]
+
+    def between(self, start: int, end: int) -> NDArray[np.int64]:
+        """Positions of the events with `start <= time < end` (microseconds), in order of time."""
+        first, last = np.searchsorted(self.sorted_time, [start, end], side="left")
+        return self.by_time[first:last]
+
+    def before(self, time: int) -> InteractionLog:
+        """The log as it stood at `time`: only events strictly before it; same user and item rows."""
+        keep = self.time < time
+        offsets = np.concatenate([[0], np.cumsum(keep)])[self.user_offsets].astype(np.int64)
+        columns = {name: getattr(self, name)[keep] for name in _event_columns()}
+        return replace(self, user_offsets=offsets, **columns)
+
+    def histories(self, users: NDArray[np.int64]) -> Histories:
+        """Histories of the given user rows, in their order; row -1 stands for an unknown shopper."""
+        known = users >= 0
+        starts = np.where(known, self.user_offsets[np.where(known, users, 0)], 0)
+        ends = np.where(known, self.user_offsets[np.where(known, users, 0) + 1], 0)
+        lengths = ends - starts
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        take = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - starts, lengths)
+        columns = {name: getattr(self, name)[take] for name in _event_columns()}
+        return Histories(offsets=offsets, **columns)
+
+
+def _event_columns() -> list[str]:
+    return [f.name for f in fields(Histories) if f.name != "offsets"]
+
+
+def _numbered(catalogue: pl.Series, events: pl.LazyFrame) -> pl.DataFrame:
+    """Event rows with item rows, kinds and baskets as integers, in the log's order."""
+    present = events.collect_schema().names()
+
+    def optional(name: str, dtype: pl.DataType, default: float | str | None) -> pl.Expr:
+        column = pl.col(name).cast(dtype) if name in present else pl.lit(None, dtype)
+        return column.fill_null(default).alias(name) if default is not None else column.alias(name)
+
+    rows = pl.LazyFrame({"item_id": catalogue}).with_row_index("item")
+    session = optional("session_id", pl.String(), None)
+    frame = (
+        events.filter(pl.col("event_type").cast(pl.String) != "impression")
+        .select(
+            "event_id",
+            "user_id",
+            "item_id",
+            pl.col("event_type").cast(pl.String),
+            pl.col("event_time").cast(pl.Datetime("us", "UTC")),
+            optional("price", pl.Float32(), float("nan")),
+            optional("quantity", pl.Int32(), 1.0),
+            session,
+        )
+        .join(rows, on="item_id", how="inner")
+        .sort("user_id", "event_time", "event_id", "item", "event_type")
+        .unique("event_id", keep="first", maintain_order=True)
+        .with_columns(
+            kind=pl.col("event_type").replace_strict(KIND_OF_EVENT_TYPE, return_dtype=pl.UInt8),
+            session=pl.coalesce("session_id", pl.col("event_time").dt.epoch("s").cast(pl.String)),
+        )
+        .with_columns(basket=pl.struct("user_id", "session").rank("dense").cast(pl.Int32))
+        .collect()
+    )
+    return frame

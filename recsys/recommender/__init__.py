@@ -1,0 +1,23 @@
+"""Requests in, ranked lists out: retrieval, text scores, features and ranking joined."""
+
+from recsys.recommender.requests import (
+    Contribution,
+    ItemFilter,
+    RankedItem,
+    RankedList,
+    RankRequest,
+    RecommendRequest,
+    SimilarItemsRequest,
+    Tier,
+)
+
+__all__ = [
+    "Contribution",
+    "ItemFilter",
+    "RankRequest",
+    "RankedItem",
+    "RankedList",
+    "RecommendRequest",
+    "SimilarItemsRequest",
+    "Tier",
+]

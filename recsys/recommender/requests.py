@@ -1,0 +1,126 @@
+"""What callers ask of the recommender and what they get back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class Tier(StrEnum):
+    """The stage that gave an item its final score."""
+
+    RANKER = "ranker"
+    """LightGBM over text scores and behaviour."""
+
+    UNKNOWN_ITEM = "unknown_item"
+    """Not scored: the item is not in the catalogue."""
+
+
+@dataclass(frozen=True)
+class ItemFilter:
+    """Which items may be returned; empty or None means no restriction. All given parts must hold.
+
+    Attributes:
+        categories: any-of; matches an item when one of its categories (any level) is in here.
+        brands: any-of.
+        min_price: smallest price, inclusive; an item without a price does not match.
+        max_price: largest price, inclusive; an item without a price does not match.
+        exclude_item_ids: never returned.
+        exclude_purchased: leave out what the shopper has bought before.
+    """
+
+    categories: tuple[str, ...] = ()
+    brands: tuple[str, ...] = ()
+    min_price: float | None = None
+    max_price: float | None = None
+    exclude_item_ids: tuple[str, ...] = ()
+    exclude_purchased: bool = False
+
+
+@dataclass(frozen=True)
+class RecommendRequest:
+    """A request for `page_size` items; see `RecommendRequest` in the protos for the fields.
+
+    `as_of` None means now. A naive datetime is an error.
+    """
+
+    user_id: str = ""
+    session_id: str = ""
+    query: str = ""
+    context_item_ids: tuple[str, ...] = ()
+    page_size: int = 10
+    filter: ItemFilter = field(default_factory=ItemFilter)
+    as_of: datetime | None = None
+    explain: bool = False
+
+
+@dataclass(frozen=True)
+class RankRequest:
+    """A request to order the caller's own items; every id comes back once, unknown ones last."""
+
+    item_ids: tuple[str, ...]
+    user_id: str = ""
+    session_id: str = ""
+    query: str = ""
+    context_item_ids: tuple[str, ...] = ()
+    as_of: datetime | None = None
+    explain: bool = False
+
+
+@dataclass(frozen=True)
+class SimilarItemsRequest:
+    """A request for the neighbours of an item by text and by behaviour."""
+
+    item_id: str
+    page_size: int = 10
+    filter: ItemFilter = field(default_factory=ItemFilter)
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What one group of features added to an item's score (SHAP value of the ranker, raw score unit).
+
+    The contributions of an item and the group "base" sum to its score.
+    """
+
+    group: str
+    value: float
+
+
+@dataclass(frozen=True)
+class RankedItem:
+    """One item of an answer.
+
+    Attributes:
+        item_id: as in the catalogue, or as the caller gave it when unknown.
+        score: final score, higher is better; comparable within one answer only. NaN-free; 0 when unknown.
+        tier: the stage that scored it last.
+        cross_encoder_score: the cross-encoder's raw logit (purchase output); None where it was not run.
+        sources: candidate sources that brought it, sorted; empty for `Rank`.
+        explanation: contributions by group, largest magnitude first; empty unless asked for.
+    """
+
+    item_id: str
+    score: float
+    tier: Tier
+    cross_encoder_score: float | None = None
+    sources: tuple[str, ...] = ()
+    explanation: tuple[Contribution, ...] = ()
+
+
+@dataclass(frozen=True)
+class RankedList:
+    """An answer: items by descending score, ties by item id.
+
+    Attributes:
+        items: at most `page_size`; for `Rank` every requested id once, unknown ids last in the order given.
+        bundle_version: the bundle that answered.
+        degraded: what was skipped and why, as `reason` tokens; empty for a full answer. `stale_bundle`:
+            `as_of` is more than a day past the last event the bundle knows, so windows count back from
+            the day after that event.
+    """
+
+    items: tuple[RankedItem, ...]
+    bundle_version: str
+    degraded: tuple[str, ...] = ()

@@ -1,0 +1,1 @@
+"""Online: settings, the composition root, one short method per RPC, and the command line."""

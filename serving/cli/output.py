@@ -1,0 +1,33 @@
+"""How commands print: a table for a person, one JSON object with `--json`; progress on stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")
+]
+RESULTS = Console()
+"""Tables for people, on stdout."""
+
+NOTES = Console(stderr=True)
+"""Progress and remarks, on stderr."""
+
+
+def new_app() -> typer.Typer:
+    """A typer application with the project's settings, for one command file."""
+    return typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def print_json(result: Mapping[str, object]) -> None:
+    """Print `result` as one JSON object on one line of stdout; dates as ISO 8601, paths as text."""
+    typer.echo(json.dumps(result, default=str, ensure_ascii=False))

@@ -1,0 +1,1 @@
+"""Offline jobs: one stage a file, tables in, tables and a JSON summary out."""
