@@ -16,8 +16,12 @@
     │   ├── BundleNotFoundError     no such version, or nothing published yet
     │   ├── BundleCorruptError      a file is missing, extra, truncated or altered
     │   └── RegistryBusyError       another process is publishing
-    └── RequestError                a request can't be answered as asked; names the field
-        └── UnknownItemError        the item asked for is not in the catalogue
+    ├── RequestError                a request can't be answered as asked; names the field
+    │   └── UnknownItemError        the item asked for is not in the catalogue
+    └── ServiceError                a call was not answered, through no fault of the request
+        ├── OverloadedError         the server is at its limit of calls
+        ├── DeadlineError           the call's time ran out
+        └── UnavailableError        no server answers, or it is starting or stopping
 
 Messages say what is wrong, what was expected, what was found, where, and what to do.
 """
@@ -95,3 +99,19 @@ class RequestError(RecsysError):
 
 class UnknownItemError(RequestError):
     """The item asked for is not in the catalogue."""
+
+
+class ServiceError(RecsysError):
+    """A call was not answered, through no fault of the request."""
+
+
+class OverloadedError(ServiceError):
+    """The server is at its limit of calls."""
+
+
+class DeadlineError(ServiceError):
+    """The call's time ran out."""
+
+
+class UnavailableError(ServiceError):
+    """No server answers, or it is starting or stopping; safe to retry."""

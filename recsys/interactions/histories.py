@@ -70,6 +70,10 @@ class Histories:
             basket=np.zeros(0, np.int32),
         )
 
+    def before(self, as_of: NDArray[np.int64]) -> Histories:
+        """The events strictly before each request's time (int64 (n,), microseconds)."""
+        return self.where(self.time < as_of[self.request])
+
     def where(self, keep: NDArray[np.bool_]) -> Histories:
         """The events for which `keep` (bool (m,)) is true; requests may become empty."""
         kept = np.concatenate([[0], np.cumsum(keep)])[self.offsets].astype(np.int64)

@@ -2,6 +2,7 @@
 
 from recsys.recommender.requests import (
     Contribution,
+    ItemCard,
     ItemFilter,
     RankedItem,
     RankedList,
@@ -13,6 +14,7 @@ from recsys.recommender.requests import (
 
 __all__ = [
     "Contribution",
+    "ItemCard",
     "ItemFilter",
     "RankRequest",
     "RankedItem",

@@ -110,6 +110,22 @@ class RankedItem:
 
 
 @dataclass(frozen=True)
+class ItemCard:
+    """What a person wants to see of an item: the catalogue's columns of these names.
+
+    Attributes:
+        price: in `currency`; None where the catalogue has none.
+        currency: None where the catalogue has none.
+        categories: root first; empty where the catalogue has none.
+    """
+
+    title: str
+    price: float | None = None
+    currency: str | None = None
+    categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class RankedList:
     """An answer: items by descending score, ties by item id.
 

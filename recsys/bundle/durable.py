@@ -1,0 +1,35 @@
+"""Writes that survive a crash: what has been renamed into place has reached the disk before."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def sync_path(path: Path) -> None:
+    """Flush a file's content, or a folder's list of names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folders(folder: Path) -> None:
+    """Flush the lists of names of `folder` and all folders in it."""
+    for parent, _, _ in os.walk(folder, topdown=False):
+        sync_path(Path(parent))
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Write a file and flush it; a crash in between may leave it half-written."""
+    path.write_bytes(content)
+    sync_path(path)
+
+
+def replace_synced(path: Path, content: bytes) -> None:
+    """Write a file in one step: after a crash it has its old content or the new, whole."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    write_synced(temporary, content)
+    temporary.rename(path)
+    sync_path(path.parent)

@@ -1,0 +1,89 @@
+"""Who may write: a lock for publishing, and staging folders that are known to be in use.
+
+Both are `flock` locks: the kernel lets go of them when their process ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from recsys.errors import RegistryBusyError
+
+STAGING_PREFIX: Final = ".tmp-"
+_LOCK_NAME: Final = ".publisher"
+_NOT_OURS: Final = (BlockingIOError, FileNotFoundError, NotADirectoryError)
+
+
+@contextmanager
+def publisher_lock(root: Path) -> Iterator[None]:
+    """Be the only publisher of a registry.
+
+    Raises:
+        RegistryBusyError: another process or thread is; it is named.
+    """
+    path = root / _LOCK_NAME
+    with ExitStack() as held:
+        try:
+            held.enter_context(_exclusive(path, os.O_RDWR | os.O_CREAT))
+        except BlockingIOError:
+            raise _busy(root, path) from None
+        path.write_text(f"process {os.getpid()} on {os.uname().nodename}", "utf-8")
+        yield
+
+
+@contextmanager
+def staging_folder(parent: Path) -> Iterator[Path]:
+    """A new folder in `parent`, marked as in use; removed at the end unless it was renamed away."""
+    with ExitStack() as held:
+        folder = _claim(parent, held)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftovers(parent: Path) -> None:
+    """Remove the staging folders of processes that are no more."""
+    for folder in parent.glob(f"{STAGING_PREFIX}*"):
+        with suppress(*_NOT_OURS), _exclusive(folder, os.O_DIRECTORY):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _claim(parent: Path, held: ExitStack) -> Path:
+    """Make and lock a folder; again, if `remove_leftovers` came between the two."""
+    while True:
+        folder = parent / f"{STAGING_PREFIX}{uuid4().hex}"
+        folder.mkdir()
+        with suppress(BlockingIOError, FileNotFoundError), ExitStack() as attempt:
+            attempt.enter_context(_exclusive(folder, os.O_DIRECTORY))
+            if folder.exists():
+                held.push(attempt.pop_all())
+                return folder
+
+
+@contextmanager
+def _exclusive(path: Path, flags: int) -> Iterator[None]:
+    descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _busy(root: Path, path: Path) -> RegistryBusyError:
+    owner = path.read_text("utf-8", errors="replace") or "a process that just began"
+    with tempfile.TemporaryFile(dir=root) as probe:  # both times are by the file system's clock
+        seconds = os.fstat(probe.fileno()).st_mtime - path.stat().st_mtime
+    return RegistryBusyError(
+        f"{owner} has been publishing into {root} for {max(seconds, 0):.0f} s; "
+        "only one can at a time: wait until it ends, then run again"
+    )

@@ -1,0 +1,70 @@
+"""The interaction log as bundle files: arrays in safetensors, ids in JSON.
+
+It is no part of the package's door: it needs the table libraries, which reading a registry doesn't.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from recsys.bundle.arrays import load_arrays, save_arrays
+from recsys.bundle.json_files import load_json, save_json
+from recsys.errors import BundleCorruptError
+from recsys.interactions import InteractionLog
+
+LOG_ARRAYS: Final = "log.safetensors"
+LOG_IDS: Final = "log_ids.json"
+
+
+class _Ids(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    user_ids: tuple[str, ...]
+    item_ids: tuple[str, ...]
+
+
+_ARRAY_NAMES: Final = tuple(
+    sorted(f.name for f in fields(InteractionLog) if f.name not in _Ids.model_fields)
+)
+
+
+def save_log(log: InteractionLog, folder: Path) -> None:
+    """Write two files into an existing folder; equal logs give equal bytes."""
+    save_arrays(folder / LOG_ARRAYS, {name: getattr(log, name) for name in _ARRAY_NAMES})
+    save_json(folder / LOG_IDS, {"user_ids": log.user_ids, "item_ids": log.item_ids})
+
+
+def load_log(folder: Path) -> InteractionLog:
+    """Read what `save_log` wrote.
+
+    Raises:
+        BundleCorruptError: a file is missing or unreadable, or the two don't belong together.
+    """
+    arrays = load_arrays(folder / LOG_ARRAYS)
+    if tuple(sorted(arrays)) != _ARRAY_NAMES:
+        raise BundleCorruptError(
+            f"{folder / LOG_ARRAYS} holds arrays {sorted(arrays)}, expected {list(_ARRAY_NAMES)}; "
+            "train again"
+        )
+    ids = _load_ids(folder / LOG_IDS)
+    log = InteractionLog(**ids.model_dump(), **arrays)  # type: ignore[arg-type]
+    users, rows = len(log.user_ids), len(log.item)
+    if len(log.user_offsets) != users + 1 or log.user_offsets[-1] != rows:
+        raise BundleCorruptError(
+            f"{folder} has {users} user ids and {rows} events, but offsets for "
+            f"{len(log.user_offsets) - 1} users and {log.user_offsets[-1]} events; train again"
+        )
+    return log
+
+
+def _load_ids(path: Path) -> _Ids:
+    try:
+        return _Ids.model_validate(load_json(path))
+    except ValidationError as error:
+        raise BundleCorruptError(
+            f"{path} does not hold two lists of texts, `user_ids` and `item_ids`; train again"
+        ) from error

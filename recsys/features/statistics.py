@@ -1,0 +1,109 @@
+"""What everybody did to each item up to a point in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.interactions import DAY_US, EventKind, InteractionLog, floor_to_hour
+
+WINDOW_DAYS: Final = (7, 30, 90, 400)
+NEVER: Final = -(2**63)
+"""Stands for "no such time" among int64 times."""
+
+
+@dataclass(frozen=True)
+class ItemStatistics:
+    """Counts of each item's events before a full hour; nothing at or after that hour is in them.
+
+    Attributes:
+        hour: microseconds since the epoch, UTC; where every window ends (exclusive).
+        purchases: float32 (windows, items), purchase events in the last 7, 30, 90, 400 days.
+        clicks: float32 (windows, items), views and clicks.
+        carts: float32 (windows, items), put into the cart.
+        buyers: float32 (items,), distinct shoppers who ever bought it.
+        rebuyers: float32 (items,), of those, shoppers who bought it in two baskets or more.
+        first_sold: int64 (items,), time of the first purchase; `NEVER` before one.
+        last_sold: int64 (items,), time of the last purchase; `NEVER` before one.
+        mean_price: float32 (items,), mean price paid for a piece; NaN where none is known.
+    """
+
+    hour: int
+    purchases: NDArray[np.float32]
+    clicks: NDArray[np.float32]
+    carts: NDArray[np.float32]
+    buyers: NDArray[np.float32]
+    rebuyers: NDArray[np.float32]
+    first_sold: NDArray[np.int64]
+    last_sold: NDArray[np.int64]
+    mean_price: NDArray[np.float32]
+
+    @classmethod
+    def at(cls, log: InteractionLog, time_us: int) -> Self:
+        """Statistics for requests from `time_us` on.
+
+        They end at the last full hour at or before `time_us`: equal for all times within an hour, so
+        that a server computes them once an hour and gives what training saw.
+        """
+        hour = floor_to_hour(time_us)
+        past = log.between(NEVER, hour)
+        bought = past[log.kind[past] == EventKind.PURCHASE]
+        buyers, rebuyers = _buyers(log, bought)
+        first_sold, last_sold = _sold(log, bought)
+        return cls(
+            hour=hour,
+            purchases=_windows(log, hour, (EventKind.PURCHASE,)),
+            clicks=_windows(log, hour, (EventKind.VIEW, EventKind.CLICK)),
+            carts=_windows(log, hour, (EventKind.ADD_TO_CART,)),
+            buyers=buyers,
+            rebuyers=rebuyers,
+            first_sold=first_sold,
+            last_sold=last_sold,
+            mean_price=_mean_price(log, bought),
+        )
+
+
+def _windows(log: InteractionLog, hour: int, kinds: Sequence[EventKind]) -> NDArray[np.float32]:
+    counts = np.zeros((len(WINDOW_DAYS), len(log.item_ids)), np.float32)
+    for row, days in enumerate(WINDOW_DAYS):
+        events = log.between(hour - days * DAY_US, hour)
+        events = events[np.isin(log.kind[events], kinds)]
+        counts[row] = np.bincount(log.item[events], minlength=counts.shape[1])
+    return counts
+
+
+def _buyers(
+    log: InteractionLog, bought: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    items = len(log.item_ids)
+    in_basket = log.basket[bought].astype(np.int64) * items + log.item[bought]
+    _, first = np.unique(in_basket, return_index=True)
+    once_a_basket = bought[first]
+    buyer = log.user[once_a_basket].astype(np.int64) * items + log.item[once_a_basket]
+    pairs, times = np.unique(buyer, return_counts=True)
+    distinct = np.bincount(pairs % items, minlength=items)
+    again = np.bincount(pairs[times > 1] % items, minlength=items)
+    return distinct.astype(np.float32), again.astype(np.float32)
+
+
+def _sold(
+    log: InteractionLog, bought: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    first = np.full(len(log.item_ids), NEVER)
+    last = np.full(len(log.item_ids), NEVER)
+    last[log.item[bought]] = log.time[bought]
+    first[log.item[bought][::-1]] = log.time[bought][::-1]
+    return first, last
+
+
+def _mean_price(log: InteractionLog, bought: NDArray[np.int64]) -> NDArray[np.float32]:
+    priced = bought[~np.isnan(log.price[bought])]
+    total = np.bincount(log.item[priced], log.price[priced], minlength=len(log.item_ids))
+    count = np.bincount(log.item[priced], minlength=len(log.item_ids))
+    mean = np.full(len(log.item_ids), np.nan, np.float32)
+    np.divide(total, count, out=mean, where=count > 0, casting="unsafe")
+    return mean

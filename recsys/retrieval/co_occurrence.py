@@ -1,0 +1,169 @@
+"""Co-occurrence: items of the same shoppers, and items of the same basket or session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from scipy import sparse
+
+from recsys.errors import ModelError
+from recsys.interactions import Candidates, EventKind, InteractionLog, place_in_run
+from recsys.retrieval.neighbours import Entries, ItemNeighbours
+from recsys.retrieval.queries import RetrievalQueries, Seeds, recent_items
+
+Matrix = sparse.csr_matrix[np.float32]
+
+BM25_K1: Final = 1.2
+BM25_B: Final = 0.75
+ITEMS_OF_A_GROUP: Final = 500
+ROWS_PER_CHUNK: Final = 512
+HALF_LIFE_DAYS: Final = 30.0
+LAST_DAYS: Final = 3.0
+EVERYTHING: Final = 1_000
+
+
+@dataclass(frozen=True)
+class CoOccurrence:
+    """Three tables of neighbours, each from another sense of "together".
+
+    Attributes:
+        bm25: same shopper, BM25-weighted counts (strong on what many buy).
+        cosine: same shopper, cosine of the 0/1 vectors (strong on what few buy).
+        basket: same basket or session, cosine; all kinds of interest, not only purchases.
+    """
+
+    bm25: ItemNeighbours
+    cosine: ItemNeighbours
+    basket: ItemNeighbours
+
+    @classmethod
+    def build(cls, log: InteractionLog, neighbours_per_item: int) -> Self:
+        """Count shoppers' purchases (all interest, if nothing was ever bought) and baskets.
+
+        Of a shopper's or a basket's distinct items the last 500 count.
+        """
+        interest = np.flatnonzero(log.kind != EventKind.HIDE)
+        bought = np.flatnonzero(log.kind == EventKind.PURCHASE)
+        by_shopper = _counts(log, log.user, bought if len(bought) else interest)
+        by_basket = _counts(log, log.basket, interest)
+        return cls(
+            bm25=_nearest(bm25_weighted(by_shopper), neighbours_per_item),
+            cosine=_nearest(_cosine_weighted(by_shopper), neighbours_per_item),
+            basket=_nearest(_cosine_weighted(by_basket), neighbours_per_item),
+        )
+
+    def save(self, path: Path) -> None:
+        """Write all tables to one safetensors file."""
+        save_file({name: value for t in _TABLES for name, value in self._of(t).items()}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ModelError: the file is missing, damaged or not such a file.
+        """
+        try:
+            arrays = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"can't read the co-occurrence tables {path}: {error}") from error
+        return cls(**{t: ItemNeighbours.from_arrays(arrays, f"{t}.") for t in _TABLES})
+
+    def scores(
+        self, queries: RetrievalQueries, candidates: Candidates
+    ) -> dict[str, NDArray[np.float32]]:
+        """Closeness of each candidate to what its shopper did before; sums over items.
+
+        Returns:
+            float32 (m,) each: `bm25`, `cosine` (all distinct items alike), `bm25_recent`,
+            `cosine_recent` (half-life 30 days), `last_baskets` (basket table, half-life 3 days),
+            `context` (basket table, the items the shopper looks at).
+        """
+        everything = recent_items(queries, EVERYTHING, None)
+        recent = recent_items(queries, EVERYTHING, HALF_LIFE_DAYS)
+        last = recent_items(queries, EVERYTHING, LAST_DAYS)
+        looked_at = Seeds.equal(queries.context)
+        return {
+            "bm25": self.bm25.scores(everything, candidates),
+            "cosine": self.cosine.scores(everything, candidates),
+            "bm25_recent": self.bm25.scores(recent, candidates),
+            "cosine_recent": self.cosine.scores(recent, candidates),
+            "last_baskets": self.basket.scores(last, candidates),
+            "context": self.basket.scores(looked_at, candidates),
+        }
+
+    def _of(self, table: str) -> dict[str, NDArray[np.generic]]:
+        neighbours: ItemNeighbours = getattr(self, table)
+        return neighbours.arrays(f"{table}.")
+
+
+_TABLES: Final = ("bm25", "cosine", "basket")
+
+
+def _counts(log: InteractionLog, group: NDArray[np.int32], events: NDArray[np.int64]) -> Matrix:
+    """(groups, items): how often each item occurs; only the last items of very long groups."""
+    matrix = sparse.coo_matrix(
+        (np.ones(len(events), np.float32), (group[events], log.item[events])),
+        shape=(int(group.max(initial=-1)) + 1, len(log.item_ids)),
+    ).tocsr()
+    return matrix if len(events) == 0 else _capped(matrix, log, group, events)
+
+
+def _capped(
+    counts: Matrix, log: InteractionLog, group: NDArray[np.int32], events: NDArray[np.int64]
+) -> Matrix:
+    if np.diff(counts.indptr).max() <= ITEMS_OF_A_GROUP:
+        return counts
+    key = group[events].astype(np.int64) * counts.shape[1] + log.item[events]
+    newest_first = np.lexsort((key, -log.time[events]))
+    distinct, first = np.unique(key[newest_first], return_index=True)
+    by_age = np.lexsort((first, distinct // counts.shape[1]))
+    kept = distinct[by_age][place_in_run(distinct[by_age] // counts.shape[1]) < ITEMS_OF_A_GROUP]
+    mask = sparse.coo_matrix(
+        (np.ones(len(kept), np.float32), np.divmod(kept, counts.shape[1])), shape=counts.shape
+    )
+    return counts.multiply(mask.tocsr()).tocsr()
+
+
+def _cosine_weighted(counts: Matrix) -> Matrix:
+    """0/1 columns scaled to unit length, so that a product of two columns is their cosine."""
+    ones = counts.copy()
+    ones.data = np.ones_like(ones.data)
+    norm = np.sqrt(np.maximum(np.bincount(ones.indices, minlength=ones.shape[1]), 1))
+    ones.data /= norm[ones.indices].astype(np.float32)
+    return ones
+
+
+def bm25_weighted(counts: Matrix) -> Matrix:
+    """BM25 weights with items as documents and groups as terms, as in `implicit`'s BM25Recommender.
+
+    w = c (k1 + 1) / (k1 (1 - b + b |item| / mean |item|) + c) * (ln items - ln(1 + group's items)).
+
+    Args:
+        counts: float32 (groups, items).
+    """
+    weighted = counts.copy()
+    size = np.bincount(counts.indices, counts.data, minlength=counts.shape[1])
+    length = (1 - BM25_B) + BM25_B * size / max(float(size.mean()), 1e-9)
+    rarity = np.log(counts.shape[1]) - np.log1p(np.diff(counts.indptr))
+    saturated = counts.data * (BM25_K1 + 1) / (BM25_K1 * length[counts.indices] + counts.data)
+    weighted.data = (saturated * np.repeat(rarity, np.diff(counts.indptr))).astype(np.float32)
+    return weighted
+
+
+def _nearest(weighted: Matrix, limit: int) -> ItemNeighbours:
+    """Per item the `limit` items with the largest product of columns, block by block."""
+    items = weighted.shape[1]
+    columns = weighted.T.tocsr()
+    parts = []
+    for first in range(0, items, ROWS_PER_CHUNK):
+        product = (columns[first : first + ROWS_PER_CHUNK] @ weighted).tocoo()
+        entries = Entries(product.row + first, product.col, product.data)
+        parts.append(ItemNeighbours.from_entries(entries, items, limit))
+    return ItemNeighbours.stacked(parts)

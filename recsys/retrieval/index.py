@@ -1,0 +1,232 @@
+"""The FAISS index over the catalogue's text vectors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.errors import ModelError
+from recsys.retrieval.neighbours import Entries, ItemNeighbours
+
+INDEX_FILE: Final = "index.faiss"
+ABOUT_FILE: Final = "index.json"
+RECALL_WANTED: Final = 0.98
+RECALL_DEPTH: Final = 100
+RECALL_SAMPLE: Final = 200
+LISTS_PER_ROOT: Final = 4
+TRAINING_POINTS_PER_LIST: Final = 64
+TRAINING_ROUNDS: Final = 10
+EXACT_PATH_QUERIES: Final = 16
+"""Up to 19 queries at once FAISS scores one by one; above, by blocks that round another way."""
+BLOCK_QUERIES: Final = 1_024
+MATRIX: Final = 2
+
+
+@dataclass(frozen=True)
+class VectorIndex:
+    """Nearest catalogue items by inner product: exact, or inverted lists for a large catalogue.
+
+    Attributes:
+        item_ids: id of each row of the index, in catalogue order.
+        recall: share of the exact 100 nearest that a search finds, over 200 sampled items; 1 when
+            the index is exact.
+    """
+
+    item_ids: tuple[str, ...]
+    recall: float
+    _index: Any
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return int(self._index.d)
+
+    @property
+    def kind(self) -> str:
+        """`flat` (exact) or `ivf` (inverted lists)."""
+        return "ivf" if isinstance(self._index, faiss.IndexIVF) else "flat"
+
+    @classmethod
+    def build(
+        cls,
+        item_ids: Sequence[str],
+        vectors: NDArray[np.float32],
+        flat_limit: int,
+        seed: int = 0,
+    ) -> Self:
+        """Index the catalogue; the same input, seed and thread count give the same index.
+
+        Args:
+            item_ids: n ids in catalogue order.
+            vectors: float32 (n, d), unit rows.
+            flat_limit: up to this many rows the index is exact. Above it there are about 4 sqrt(n)
+                lists, and the fewest lists are probed (by doubling) that find 98 % of the exact
+                nearest.
+            seed: of the lists' k-means and of the sample that recall is measured on.
+
+        Raises:
+            ModelError: no rows, rows and ids differ in number, or a value is not finite.
+        """
+        _check(item_ids, vectors)
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        if len(vectors) <= flat_limit:
+            flat = faiss.IndexFlatIP(vectors.shape[1])
+            flat.add(vectors)
+            return cls(tuple(item_ids), 1.0, flat)
+        index = _inverted_lists(vectors, seed)
+        return cls(tuple(item_ids), _choose_probes(index, vectors, seed), index)
+
+    def search(
+        self, queries: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The rows nearest to each query; a query's answer does not depend on the others.
+
+        Args:
+            queries: float32 (n, d).
+            k: rows wanted; more than the index holds is cut to what it holds.
+
+        Returns:
+            rows int64 (n, k) and scores float32 (n, k), best first, ties by row. Where a search of
+            inverted lists finds fewer than `k`, the rest is padded: row -1, score -inf.
+
+        Raises:
+            ModelError: `k` below 1, another dimension, or a query with a value that is not finite.
+        """
+        return self._search(queries, k, EXACT_PATH_QUERIES)
+
+    def neighbours(self, vectors: NDArray[np.float32], per_item: int) -> ItemNeighbours:
+        """The table of each item's nearest items by text; similarities of 0 or less are left out.
+
+        Args:
+            vectors: float32 (n, d), the rows the index was built from.
+            per_item: neighbours kept for an item at most.
+        """
+        items = len(self.item_ids)
+        rows, scores = self._search(vectors, per_item + 1, BLOCK_QUERIES)
+        kept = (rows >= 0).ravel()
+        item = np.repeat(np.arange(items), rows.shape[1])[kept]
+        entries = Entries(item, rows.ravel()[kept], scores.ravel()[kept])
+        return ItemNeighbours.from_entries(entries, items, per_item)
+
+    def save(self, folder: Path) -> None:
+        """Write `index.faiss` and, beside it, ids and measured recall in `index.json`."""
+        faiss.write_index(self._index, str(folder / INDEX_FILE))
+        about = {"item_ids": self.item_ids, "recall": self.recall, "dimension": self.dimension}
+        (folder / ABOUT_FILE).write_text(json.dumps(about), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ModelError: a file is missing, truncated or not an index, or the two disagree.
+        """
+        index = _read_index(folder / INDEX_FILE)
+        try:
+            about = json.loads((folder / ABOUT_FILE).read_text(encoding="utf-8"))
+            item_ids, recall = tuple(about["item_ids"]), float(about["recall"])
+            dimension = int(about["dimension"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"can't read {folder / ABOUT_FILE}: {error}") from error
+        if (index.ntotal, index.d) != (len(item_ids), dimension):
+            raise ModelError(
+                f"{folder / INDEX_FILE} holds {index.ntotal} vectors of dimension {index.d}, but "
+                f"{ABOUT_FILE} names {len(item_ids)} items of dimension {dimension}; index again"
+            )
+        return cls(item_ids, recall, index)
+
+    def _search(
+        self, queries: NDArray[np.float32], k: int, block: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        if k < 1:
+            raise ModelError(f"k must be at least 1, found {k}")
+        if queries.shape != (len(queries), self.dimension):
+            raise ModelError(
+                f"queries of shape {queries.shape}, but the index has dimension {self.dimension}"
+            )
+        _check_finite(queries, "query")
+        width = min(k, len(self.item_ids))
+        rows = np.empty((len(queries), width), np.int64)
+        scores = np.empty((len(queries), width), np.float32)
+        for first in range(0, len(queries), block):
+            part = np.ascontiguousarray(queries[first : first + block], np.float32)
+            found = self._index.search(part, width)
+            scores[first : first + block], rows[first : first + block] = found
+        scores[rows < 0] = -np.inf
+        order = np.lexsort((rows, -scores), axis=1)
+        return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
+
+
+def _check(item_ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
+    if vectors.ndim != MATRIX or not 0 < len(vectors) == len(item_ids):
+        raise ModelError(
+            f"an index needs one vector for each item and at least one; "
+            f"found {len(item_ids)} items and vectors of shape {vectors.shape}"
+        )
+    _check_finite(vectors, "vector of item")
+
+
+def _check_finite(vectors: NDArray[np.float32], what: str) -> None:
+    broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(broken):
+        raise ModelError(
+            f"{what} in row {broken[0]} has a value that is not finite "
+            f"({len(broken)} of {len(vectors)} rows); FAISS would silently drop it"
+        )
+
+
+def _inverted_lists(vectors: NDArray[np.float32], seed: int) -> Any:
+    items, dimension = vectors.shape
+    lists = max(1, min(round(LISTS_PER_ROOT * items**0.5), items // 2))
+    index = faiss.IndexIVFFlat(
+        faiss.IndexFlatIP(dimension), dimension, lists, faiss.METRIC_INNER_PRODUCT
+    )
+    index.cp.seed = seed
+    index.cp.niter = TRAINING_ROUNDS
+    index.cp.max_points_per_centroid = TRAINING_POINTS_PER_LIST
+    index.cp.min_points_per_centroid = 1
+    index.train(vectors)
+    index.add(vectors)
+    return index
+
+
+def _choose_probes(index: Any, vectors: NDArray[np.float32], seed: int) -> float:
+    """Set the fewest probed lists that reach the wanted recall; return the recall measured."""
+    rng = np.random.default_rng(seed)
+    sample = vectors[rng.permutation(len(vectors))[:RECALL_SAMPLE]]
+    depth = min(RECALL_DEPTH, len(vectors))
+    exact = np.argpartition(-(sample @ vectors.T), depth - 1, axis=1)[:, :depth]
+    recall, index.nprobe = 0.0, 1
+    while True:
+        found = index.search(sample, depth)[1]
+        hits = [np.isin(e, f).mean() for e, f in zip(exact, found, strict=True)]
+        recall = float(np.mean(hits))
+        if recall >= RECALL_WANTED or index.nprobe >= index.nlist:
+            return recall
+        index.nprobe = min(2 * index.nprobe, index.nlist)
+
+
+def _read_index(path: Path) -> Any:
+    """Read an index; no array in it may claim more bytes than the file has."""
+    bytes_before = faiss.get_deserialization_vector_byte_limit()
+    loops_before = faiss.get_deserialization_loop_limit()
+    try:
+        size = path.stat().st_size
+        faiss.set_deserialization_vector_byte_limit(size)
+        faiss.set_deserialization_loop_limit(size)
+        index = faiss.read_index(str(path))
+    except (OSError, RuntimeError) as error:
+        raise ModelError(f"can't read the index {path}: {error}") from error
+    finally:
+        faiss.set_deserialization_vector_byte_limit(bytes_before)
+        faiss.set_deserialization_loop_limit(loops_before)
+    if not isinstance(index, faiss.IndexFlatIP | faiss.IndexIVFFlat):
+        raise ModelError(f"{path} holds a {type(index).__name__}; expected a flat or IVF index")
+    return index

@@ -1,0 +1,175 @@
+"""Item-to-item neighbours as a sparse table: scores and candidates from the items of a shopper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.errors import ModelError
+from recsys.interactions import Candidates, ItemLists, place_in_run
+from recsys.retrieval.queries import Seeds
+
+Combine = Literal["sum", "max"]
+CELLS_PER_CHUNK: Final = 2_000_000
+
+
+class Entries(NamedTuple):
+    """Pairs of items and how near they are; arrays of one length."""
+
+    item: NDArray[np.integer[Any]]
+    neighbour: NDArray[np.integer[Any]]
+    weight: NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class ItemNeighbours:
+    """The nearest items of each item, by descending weight, ties by row; never the item itself.
+
+    Attributes:
+        indptr: int64 (items + 1,), item i owns entries `indptr[i]:indptr[i + 1]`.
+        indices: int32 (entries,), item rows.
+        weights: float32 (entries,), above 0.
+    """
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+    @property
+    def items(self) -> int:
+        """Number of items in the catalogue."""
+        return len(self.indptr) - 1
+
+    @classmethod
+    def from_entries(cls, entries: Entries, items: int, limit: int) -> Self:
+        """Keep the best entries of each item; weights of 0 or less and the item itself are dropped.
+
+        Args:
+            entries: in any order, no pair twice.
+            items: items in the catalogue.
+            limit: neighbours kept for an item at most.
+        """
+        kept = (entries.weight > 0) & (entries.item != entries.neighbour)
+        item, neighbour, weight = (column[kept] for column in entries)
+        order = np.lexsort((neighbour, -weight, item))
+        order = order[place_in_run(item[order]) < limit]
+        counts = np.bincount(item[order], minlength=items)
+        return cls(
+            indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            indices=neighbour[order].astype(np.int32),
+            weights=weight[order].astype(np.float32),
+        )
+
+    @classmethod
+    def stacked(cls, parts: Sequence[ItemNeighbours]) -> Self:
+        """One table from tables of the same catalogue, each with the neighbours of later items."""
+        return cls(
+            indptr=np.sum([part.indptr for part in parts], axis=0),
+            indices=np.concatenate([part.indices for part in parts]),
+            weights=np.concatenate([part.weights for part in parts]),
+        )
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[np.generic]], prefix: str) -> Self:
+        """The table that `arrays` gave under `prefix`.
+
+        Raises:
+            ModelError: an array is missing, or the arrays are no such table.
+        """
+        missing = [n for n in ("indptr", "indices", "weights") if prefix + n not in arrays]
+        if missing:
+            raise ModelError(f"the neighbours {prefix!r} lack {', '.join(missing)}; train again")
+        table = cls(
+            indptr=arrays[f"{prefix}indptr"].astype(np.int64),
+            indices=arrays[f"{prefix}indices"].astype(np.int32),
+            weights=arrays[f"{prefix}weights"].astype(np.float32),
+        )
+        if not table.is_sound():
+            raise ModelError(
+                f"the neighbours {prefix!r} are inconsistent: {table.items} items, "
+                f"{len(table.indices)} indices, {len(table.weights)} weights; train again"
+            )
+        return table
+
+    def is_sound(self) -> bool:
+        """Whether the arrays fit each other and every index is an item."""
+        return bool(
+            len(self.indptr) > 0
+            and self.indptr[0] == 0
+            and self.indptr[-1] == len(self.indices) == len(self.weights)
+            and (np.diff(self.indptr) >= 0).all()
+            and ((self.indices >= 0) & (self.indices < self.items)).all()
+        )
+
+    def arrays(self, prefix: str) -> dict[str, NDArray[np.generic]]:
+        """The arrays to save, their names starting with `prefix`."""
+        names = ("indptr", "indices", "weights")
+        return {prefix + name: getattr(self, name) for name in names}
+
+    def of(self, item: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """One item's neighbours and weights, nearest first."""
+        entries = slice(self.indptr[item], self.indptr[item + 1])
+        return self.indices[entries], self.weights[entries]
+
+    def scores(
+        self, seeds: Seeds, candidates: Candidates, combine: Combine = "sum"
+    ) -> NDArray[np.float32]:
+        """Score each candidate by its closeness to the request's seeds.
+
+        Args:
+            seeds: n requests' items.
+            candidates: of the same n requests.
+            combine: sum or largest of (seed weight x neighbour weight) over the seeds that have the
+                candidate among their neighbours.
+
+        Returns:
+            float32 (m,), at least 0, in candidate order; 0 where no seed is a neighbour.
+        """
+        found = np.zeros(len(candidates.item), np.float32)
+        request = candidates.request
+        for first, table in self._tables(seeds, combine):
+            entries = slice(*candidates.offsets[[first, first + len(table)]])
+            found[entries] = table[request[entries] - first, candidates.item[entries]]
+        return found
+
+    def retrieve(self, seeds: Seeds, k: int, combine: Combine = "sum") -> ItemLists:
+        """The `k` best items of each request, best first, ties by row; only scores above 0."""
+        requests, items = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for first, table in self._tables(seeds, combine):
+            row, item = np.nonzero(table)
+            order = np.lexsort((item, -table[row, item], row))
+            order = order[place_in_run(row[order]) < k]
+            requests.append(row[order] + first)
+            items.append(item[order])
+        return ItemLists.grouped(np.concatenate(requests), np.concatenate(items), seeds.lists.count)
+
+    def _tables(self, seeds: Seeds, combine: Combine) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """(first request, scores of all items: (requests in the chunk, items)), chunk by chunk."""
+        step = max(1, CELLS_PER_CHUNK // max(1, self.items))
+        for first in range(0, seeds.lists.count, step):
+            last = min(first + step, seeds.lists.count)
+            cell, value = self._cells(seeds, first, last)
+            size = (last - first) * self.items
+            table = np.zeros(size)
+            if combine == "sum":
+                table += np.bincount(cell, value, minlength=size)
+            else:
+                np.maximum.at(table, cell, value)
+            yield first, table.reshape(last - first, self.items)
+
+    def _cells(
+        self, seeds: Seeds, first: int, last: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Flat cell and value of each (seed, neighbour) of requests `first` to `last`."""
+        entries = slice(*seeds.lists.offsets[[first, last]])
+        item = seeds.lists.item[entries]
+        request = np.repeat(np.arange(last - first), np.diff(seeds.lists.offsets[first : last + 1]))
+        start, length = self.indptr[item], self.indptr[item + 1] - self.indptr[item]
+        ends = np.cumsum(length)
+        take = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - length - start, length)
+        cell = np.repeat(request * self.items, length) + self.indices[take]
+        return cell, np.repeat(seeds.weight[entries], length) * self.weights[take]

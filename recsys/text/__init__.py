@@ -1,0 +1,40 @@
+"""Item and shopper texts, and the encoders that read them."""
+
+from recsys.text.bi_encoder import BiEncoder
+from recsys.text.clean import clean
+from recsys.text.cross_encoder import CLICK, PURCHASE, CrossEncoder, CrossEncoderShape, ShopperSide
+from recsys.text.encode import autocast, encode_states, encode_vectors
+from recsys.text.pretrained import load_bert, load_tokenizer, locate
+from recsys.text.render import (
+    ShopperTextKind,
+    ShopperTexts,
+    render_item,
+    render_items,
+    render_shoppers,
+)
+from recsys.text.scorer import TextScorer
+from recsys.text.tables import StateTable, TokenTable
+
+__all__ = [
+    "CLICK",
+    "PURCHASE",
+    "BiEncoder",
+    "CrossEncoder",
+    "CrossEncoderShape",
+    "ShopperSide",
+    "ShopperTextKind",
+    "ShopperTexts",
+    "StateTable",
+    "TextScorer",
+    "TokenTable",
+    "autocast",
+    "clean",
+    "encode_states",
+    "encode_vectors",
+    "load_bert",
+    "load_tokenizer",
+    "locate",
+    "render_item",
+    "render_items",
+    "render_shoppers",
+]

@@ -1,0 +1,94 @@
+"""The forward pass of a BERT's layers, one at a time, on tensors with a padding mask."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import BertConfig, BertModel
+from transformers.models.bert.modeling_bert import BertLayer
+
+
+def embed_tokens(bert: BertModel, ids: Tensor) -> Tensor:
+    """Word, position and type embeddings of token ids (b, t) as float32 (b, t, d)."""
+    embedded: Tensor = bert.embeddings(input_ids=ids)
+    return embedded
+
+
+def split_heads(layer: BertLayer, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values (..., t, heads, d / heads) of states (..., t, d)."""
+    attention = layer.attention.self
+    shape = (*states.shape[:-1], attention.num_attention_heads, attention.attention_head_size)
+    return (
+        attention.query(states).view(shape),
+        attention.key(states).view(shape),
+        attention.value(states).view(shape),
+    )
+
+
+def finish_layer(layer: BertLayer, context: Tensor, states: Tensor) -> Tensor:
+    """Output projection, feed-forward part and both residual norms, after attention."""
+    attended = layer.attention.output(context, states)
+    output: Tensor = layer.feed_forward_chunk(attended)
+    return output
+
+
+def self_attention_layer(layer: BertLayer, states: Tensor, mask: Tensor) -> Tensor:
+    """One layer in which each text sees only itself.
+
+    Args:
+        layer: a BERT layer.
+        states: (b, t, d).
+        mask: bool (b, t), true for tokens.
+    """
+    query, key, value = (part.transpose(1, 2) for part in split_heads(layer, states))
+    attended = functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask[:, None, None, :]
+    )
+    return finish_layer(layer, attended.transpose(1, 2).flatten(-2), states)
+
+
+def run_layers(bert: BertModel, states: Tensor, mask: Tensor, first: int, last: int) -> Tensor:
+    """Layers `first` to `last` (exclusive), each text by itself; see `self_attention_layer`."""
+    for layer in layers(bert)[first:last]:
+        states = self_attention_layer(layer, states, mask)
+    return states
+
+
+def mean_pool(states: Tensor, mask: Tensor) -> Tensor:
+    """Mean of the unmasked states (..., t, d) over t, as unit vectors float32 (..., d)."""
+    weights = mask.unsqueeze(-1).float()
+    mean = (states.float() * weights).sum(-2) / weights.sum(-2).clamp(min=1.0)
+    return functional.normalize(mean, dim=-1)
+
+
+def layers(bert: BertModel) -> list[BertLayer]:
+    """The transformer layers, lowest first."""
+    return [layer for layer in bert.encoder.layer if isinstance(layer, BertLayer)]
+
+
+def layer_count(bert: BertModel) -> int:
+    """Number of transformer layers."""
+    return int(bert.config.num_hidden_layers)
+
+
+def freeze_below(bert: BertModel, layer: int) -> None:
+    """Keep the embeddings and the layers below `layer` as they are; 0 freezes nothing."""
+    frozen: list[nn.Module] = [bert.embeddings, *layers(bert)[:layer]] if layer else []
+    for module in frozen:
+        module.requires_grad_(False)  # noqa: FBT003
+
+
+def write_bert_config(config: BertConfig, path: Path) -> None:
+    """Write a BERT's shape as JSON, without what only says which library wrote it."""
+    shape = config.to_diff_dict()
+    for incidental in ("transformers_version", "_name_or_path", "dtype", "torch_dtype"):
+        shape.pop(incidental, None)
+    path.write_text(json.dumps(shape, indent=2, sort_keys=True) + "\n")
+
+
+def read_bert_config(path: Path) -> BertConfig:
+    """Read what `write_bert_config` wrote."""
+    return BertConfig.from_dict(json.loads(path.read_text()))

@@ -1,0 +1,284 @@
+"""The two-part cross-encoder: items and shopper apart below the join layer, joined above it.
+
+Below the join layer every text is read by itself, so the states of an item at the join layer
+are computed once and stored. The shopper's side is a list of segments (the query, or the texts of
+items), read by themselves to the top; from the join layer up, an item's tokens attend to the item
+and to the keys and values of all segments, which are shared by all candidates of a request. The
+head compares the pooled item with each pooled segment and starts at the untuned similarity, so
+that fine-tuning begins where the pretrained model stands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import BertModel
+from transformers.models.bert.modeling_bert import BertLayer
+
+from recsys.errors import ModelError
+from recsys.text.bert import (
+    finish_layer,
+    freeze_below,
+    layer_count,
+    layers,
+    mean_pool,
+    read_bert_config,
+    self_attention_layer,
+    split_heads,
+    write_bert_config,
+)
+from recsys.text.render import ShopperTextKind
+
+WEIGHTS_FILE: Final = "model.safetensors"
+SHAPE_FILE: Final = "cross_encoder.json"
+BERT_FILE: Final = "bert.json"
+CLICK, PURCHASE = 0, 1
+"""Columns of the logits."""
+
+_MASKED: Final = -1e4
+
+
+class CrossEncoderShape(BaseModel):
+    """What is needed beside a BERT's configuration to build the model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    join_layer: int
+    """First layer in which item tokens see shopper tokens."""
+
+    max_segments: int
+    """Segments on the shopper's side."""
+
+    shopper_key_bias: float
+    """Start value of the logit bias on shopper keys."""
+
+
+@dataclass(frozen=True)
+class ShopperSide:
+    """The shopper's side of b requests, ready to be shared by their candidates.
+
+    Attributes:
+        keys: per joined layer, (b, heads, l, d / heads), l tokens of all segments.
+        values: as `keys`.
+        biases: per joined layer, (b, heads, 1, l): learned logit bias; masked tokens are far below.
+        vectors: float32 (b, s, d), pooled unit vectors of the segments.
+        present: bool (b, s), true for segments.
+    """
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    biases: list[Tensor]
+    vectors: Tensor
+    present: Tensor
+
+
+class CrossEncoder(nn.Module):
+    """Scores candidates of shoppers; see the module's text for the idea.
+
+    Args:
+        bert: the pretrained model, adapted in place.
+        shape: join layer and segments.
+
+    Raises:
+        ModelError: the join layer is not below the top of the model.
+    """
+
+    def __init__(self, bert: BertModel, shape: CrossEncoderShape) -> None:
+        super().__init__()
+        depth = layer_count(bert)
+        if not 0 <= shape.join_layer < depth:
+            raise ModelError(
+                f"join_layer is {shape.join_layer}; this model has {depth} layers, so it must be "
+                f"0 to {depth - 1}"
+            )
+        heads = bert.config.num_attention_heads
+        joined = depth - shape.join_layer
+        self.bert = bert
+        self.shape = shape
+        self.kind_bias = nn.Parameter(
+            torch.full((joined, heads, len(ShopperTextKind)), shape.shopper_key_bias)
+        )
+        self.segment_bias = nn.Parameter(torch.zeros(joined, heads, shape.max_segments))
+        self.head = _Head(bert.config.hidden_size, shape.max_segments)
+
+    @property
+    def joined_layers(self) -> list[BertLayer]:
+        """Layers from the join layer up."""
+        return layers(self.bert)[self.shape.join_layer :]
+
+    def freeze(self, layers: int) -> None:
+        """Keep the `layers` lowest transformer layers and the embeddings as pretrained."""
+        freeze_below(self.bert, layers)
+
+    def shopper_side(
+        self, states: Tensor, mask: Tensor, segments: Tensor, kind: Tensor
+    ) -> ShopperSide:
+        """Read the segments to the top.
+
+        Args:
+            states: (u, t, d), join-layer states of the u distinct segment texts; u may be 0.
+            mask: bool (u, t).
+            segments: int64 (b, s), rows of `states` for each request, -1 for none.
+            kind: int64 (b,), values of `ShopperTextKind`.
+        """
+        present = segments >= 0
+        if len(states) == 0:
+            states, mask = states.new_zeros(1, 1, states.shape[-1]), mask.new_zeros(1, 1)
+        row = segments.clamp(min=0)
+        place, token_segment, tokens = _compact(mask[row] & present.unsqueeze(-1), row)
+        keys, values, biases = [], [], []
+        for depth, layer in enumerate(self.joined_layers):
+            _, key, value = split_heads(layer, states)
+            keys.append(key.flatten(0, 1)[place].transpose(1, 2))
+            values.append(value.flatten(0, 1)[place].transpose(1, 2))
+            biases.append(self._bias(depth, token_segment, kind, tokens))
+            states = self_attention_layer(layer, states, mask)
+        vectors = mean_pool(states, mask)[row] * present.unsqueeze(-1)
+        return ShopperSide(keys, values, biases, vectors, present)
+
+    def score(self, states: Tensor, mask: Tensor, shopper: ShopperSide) -> Tensor:
+        """Score each request's candidates.
+
+        Args:
+            states: (b, k, t, d), join-layer states of k candidates per request.
+            mask: bool (b, k, t); a candidate without tokens is padding and gets an arbitrary score.
+            shopper: the same b requests.
+
+        Returns:
+            float32 (b, k, 2): raw logits of click and purchase. A pair's logits don't depend on the
+            other candidates, their order or the padding (up to rounding).
+        """
+        for depth, layer in enumerate(self.joined_layers):
+            context = _joint_attention(layer, states, mask, shopper, depth)
+            states = finish_layer(layer, context, states)
+        item = mean_pool(states, mask)
+        logits: Tensor = self.head(item, shopper)
+        return logits
+
+    def _bias(self, depth: int, token_segment: Tensor, kind: Tensor, tokens: Tensor) -> Tensor:
+        by_segment = self.segment_bias[depth][:, token_segment].transpose(0, 1)
+        by_kind = self.kind_bias[depth].T[kind].unsqueeze(-1)
+        bias = (by_kind + by_segment).masked_fill(~tokens.unsqueeze(1), _MASKED)
+        return bias.unsqueeze(2)
+
+    def save(self, folder: Path) -> None:
+        """Write weights as safetensors and the shapes as JSON into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: value.contiguous() for name, value in self.state_dict().items()}
+        save_file(weights, folder / WEIGHTS_FILE)
+        (folder / SHAPE_FILE).write_text(self.shape.model_dump_json(indent=2) + "\n")
+        write_bert_config(self.bert.config, folder / BERT_FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read a saved model, in evaluation mode.
+
+        Raises:
+            ModelError: a file is missing, damaged or does not fit the others.
+        """
+        try:
+            shape = CrossEncoderShape.model_validate_json((folder / SHAPE_FILE).read_text())
+            config = read_bert_config(folder / BERT_FILE)
+            model = cls(BertModel(config, add_pooling_layer=False), shape)
+            model.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelError(f"can't load the cross-encoder in {folder}: {error}") from error
+        return model.eval()
+
+
+class _Head(nn.Module):
+    """Similarities of the pooled item to each segment, and a small network beside them.
+
+    The linear part starts as `SCALE * (0.8 max + 0.2 mean) - SCALE / 2` of the cosines; the
+    network's last layer starts at zero.
+    """
+
+    SCALE = 20.0
+    SHARPNESS = 10.0
+    WIDTH = 128
+
+    def __init__(self, hidden: int, max_segments: int) -> None:
+        super().__init__()
+        self.similarity = nn.Linear(4, 2)
+        self.recency = nn.Parameter(torch.zeros(max_segments))
+        self.inner = nn.Linear(3 * hidden, self.WIDTH)
+        self.outer = nn.Linear(self.WIDTH, 2)
+        with torch.no_grad():
+            start = torch.tensor([0.8, 0.2, 0.0, 0.0]) * self.SCALE
+            self.similarity.weight.copy_(start.expand(2, 4))
+            self.similarity.bias.fill_(-self.SCALE / 2)
+            self.outer.weight.zero_()
+            self.outer.bias.zero_()
+
+    def forward(self, item: Tensor, shopper: ShopperSide) -> Tensor:
+        """Logits float32 (b, k, 2) of pooled items (b, k, d), always in full precision."""
+        with torch.autocast("cpu", enabled=False):
+            return self._logits(item, shopper)
+
+    def _logits(self, item: Tensor, shopper: ShopperSide) -> Tensor:
+        present = shopper.present.unsqueeze(1)
+        cosine = item @ shopper.vectors.transpose(1, 2)
+        anything = present.any(-1)
+        count = present.sum(-1).clamp(min=1)
+        best = cosine.masked_fill(~present, -1.0).amax(-1).masked_fill(~anything, 0.0)
+        mean = cosine.sum(-1) / count
+        sharp = _weights(self.SHARPNESS * cosine, present)
+        recent = _weights(self.recency[: cosine.shape[-1]].expand_as(cosine), present)
+        soft, lately = (sharp * cosine).sum(-1), (recent * cosine).sum(-1)
+        linear = self.similarity(torch.stack([best, mean, soft, lately], dim=-1))
+        nearest = sharp @ shopper.vectors
+        hidden = functional.gelu(self.inner(torch.cat([item, nearest, item * nearest], dim=-1)))
+        logits: Tensor = linear + self.outer(hidden)
+        return logits
+
+
+def _compact(present: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Move each request's existing tokens to the front and cut to the longest request.
+
+    Args:
+        present: bool (b, s, t).
+        row: int64 (b, s), rows of the segments' states (u, t, d).
+
+    Returns:
+        Each kept token's place in the flattened states (b, l), its segment (b, l), and whether it
+        exists (b, l).
+    """
+    b, s, t = present.shape
+    flat = present.view(b, s * t)
+    length = max(int(flat.sum(1).max()), 1) if b else 1
+    order = torch.argsort(~flat, dim=1, stable=True)[:, :length]
+    place = (row.unsqueeze(-1) * t + torch.arange(t)).view(b, s * t)
+    return place.gather(1, order), order // t, flat.gather(1, order)
+
+
+def _weights(logits: Tensor, present: Tensor) -> Tensor:
+    """Softmax over the present segments; all zero where there are none."""
+    weights = logits.masked_fill(~present, _MASKED).softmax(-1)
+    return weights * present
+
+
+def _joint_attention(
+    layer: BertLayer, states: Tensor, mask: Tensor, shopper: ShopperSide, depth: int
+) -> Tensor:
+    """Item tokens attend to their own item and to the shopper's tokens: (b, k, t, d)."""
+    b, k, t, _ = states.shape
+    query, key, value = split_heads(layer, states)
+    heads, size = query.shape[-2:]
+    query = query * size**-0.5
+    own = torch.einsum("bkqhs,bkths->bhkqt", query, key)
+    own = own + torch.where(mask, 0.0, _MASKED)[:, None, :, None, :]
+    shared = query.permute(0, 3, 1, 2, 4).reshape(b, heads, k * t, size)
+    shared = shared @ shopper.keys[depth].transpose(-1, -2) + shopper.biases[depth]
+    weights = torch.cat([own, shared.view(b, heads, k, t, -1)], dim=-1).softmax(-1)
+    weights = weights.to(value.dtype)
+    from_own = torch.einsum("bhkqt,bkths->bkqhs", weights[..., :t], value)
+    from_shared = weights[..., t:].reshape(b, heads, k * t, -1) @ shopper.values[depth]
+    from_shared = from_shared.view(b, heads, k, t, size).permute(0, 2, 3, 1, 4)
+    return (from_own + from_shared).flatten(-2)

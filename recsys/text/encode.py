@@ -1,0 +1,84 @@
+"""Reading many texts with a BERT, in batches of equal length: states and vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import BertModel
+
+from recsys.text.bert import embed_tokens, layer_count, mean_pool, run_layers
+from recsys.text.tables import StateTable, TokenTable
+
+Precision = Literal["bf16", "fp32"]
+Advance = Callable[[int], None]
+TOKENS_PER_BATCH = 4_096
+
+
+def autocast(precision: Precision) -> torch.autocast:
+    """Autocast on the CPU; `fp32` computes in full precision."""
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def batches_by_length(
+    lengths: Tensor, tokens_per_batch: int = TOKENS_PER_BATCH
+) -> Iterator[Tensor]:
+    """Rows (int64) by length, then row, cut so that a padded batch stays within the budget."""
+    order = torch.argsort(lengths, stable=True)
+    start = 0
+    sorted_lengths = lengths[order].tolist()
+    while start < len(order):
+        end = start + 1
+        while end < len(order) and sorted_lengths[end] * (end + 1 - start) <= tokens_per_batch:
+            end += 1
+        yield order[start:end]
+        start = end
+
+
+@torch.inference_mode()
+def encode_states(
+    bert: BertModel,
+    tokens: TokenTable,
+    *,
+    layer: int,
+    precision: Precision,
+    advance: Advance | None = None,
+) -> StateTable:
+    """States of each text at the input of `layer` (0 is the embeddings' output), as float16.
+
+    Raises:
+        OverflowError: a state does not fit float16 or is not a number.
+    """
+    states = torch.empty(int(tokens.offsets[-1]), bert.config.hidden_size, dtype=torch.float16)
+    for rows in batches_by_length(tokens.lengths):
+        ids, mask = tokens.padded(rows)
+        with autocast(precision):
+            batch = run_layers(bert, embed_tokens(bert, ids), mask, 0, layer)
+        place = tokens.offsets[rows].unsqueeze(1) + torch.arange(ids.shape[1])
+        states[place[mask]] = batch[mask].half()
+        if advance:
+            advance(len(rows))
+    if not torch.isfinite(states).all():
+        raise OverflowError("a hidden state does not fit half precision or is not a number")
+    return StateTable(tokens.offsets, states)
+
+
+@torch.inference_mode()
+def encode_vectors(
+    bert: BertModel, tokens: TokenTable, *, precision: Precision, advance: Advance | None = None
+) -> NDArray[np.float32]:
+    """Mean-pooled unit vectors float32 (n, d) of n texts, in the table's order."""
+    vectors = torch.empty(len(tokens.lengths), bert.config.hidden_size)
+    for rows in batches_by_length(tokens.lengths):
+        ids, mask = tokens.padded(rows)
+        with autocast(precision):
+            states = run_layers(bert, embed_tokens(bert, ids), mask, 0, layer_count(bert))
+        vectors[rows] = mean_pool(states, mask)
+        if advance:
+            advance(len(rows))
+    result: NDArray[np.float32] = vectors.numpy()
+    return result

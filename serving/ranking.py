@@ -1,0 +1,78 @@
+"""What the server needs of a recommender."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Protocol
+
+from recsys.errors import UnavailableError
+from recsys.recommender import (
+    ItemCard,
+    RankedList,
+    RankRequest,
+    RecommendRequest,
+    SimilarItemsRequest,
+)
+
+
+class Ranker(Protocol):
+    """Answers requests from one bundle; safe for calls from several threads."""
+
+    @property
+    def version(self) -> str:
+        """Version of the bundle."""
+        ...
+
+    @property
+    def horizon(self) -> datetime:
+        """Events before it are in the bundle; aware of its time zone."""
+        ...
+
+    def recommend(self, request: RecommendRequest) -> RankedList:
+        """Find and rank items.
+
+        Raises:
+            RequestError: the request can't be answered as asked.
+        """
+        ...
+
+    def rank(self, request: RankRequest) -> RankedList:
+        """Order the caller's items; every id comes back once.
+
+        Raises:
+            RequestError: the request can't be answered as asked.
+        """
+        ...
+
+    def similar_items(self, request: SimilarItemsRequest) -> RankedList:
+        """Find an item's neighbours.
+
+        Raises:
+            UnknownItemError: the item is not in the catalogue.
+        """
+        ...
+
+    def card(self, item_id: str) -> ItemCard | None:
+        """What to show of an item; None for an unknown one."""
+        ...
+
+
+class RankerSlot:
+    """Holds the recommender that answers calls; empty until one is loaded."""
+
+    def __init__(self) -> None:
+        self._ranker: Ranker | None = None
+
+    def put(self, ranker: Ranker) -> None:
+        """Let `ranker` answer calls from now on; calls under way keep the one they took."""
+        self._ranker = ranker
+
+    def take(self) -> Ranker:
+        """The recommender for one call.
+
+        Raises:
+            UnavailableError: none is loaded yet.
+        """
+        if self._ranker is None:
+            raise UnavailableError("the server is starting; try again in a few seconds")
+        return self._ranker

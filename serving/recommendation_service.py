@@ -1,0 +1,71 @@
+"""The RPCs: read the request, wait for a worker, rank, write the response."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+import grpc
+
+from recsys import v1
+from serving.admission import Admission
+from serving.ranking import Ranker, RankerSlot
+from serving.request_reading import RequestReader
+from serving.response_writing import attribution_token, write_response
+from serving.settings import ServerSettings
+
+
+class RecommendationService(v1.RecommendationServiceServicer):
+    """Answers from whatever recommender the slot holds when a call comes in.
+
+    Args:
+        rankers: where the recommender is.
+        settings: limits.
+        clock: the time now, aware of its time zone.
+    """
+
+    def __init__(
+        self, rankers: RankerSlot, settings: ServerSettings, clock: Callable[[], datetime]
+    ) -> None:
+        self._rankers = rankers
+        self._reader = RequestReader(settings)
+        self._admission = Admission(
+            settings.workers, settings.max_waiting_calls, settings.max_wait_seconds
+        )
+        self._clock = clock
+
+    def Recommend(  # noqa: N802
+        self, request: v1.RecommendRequest, context: grpc.ServicerContext
+    ) -> v1.RecommendResponse:
+        """Find, score and rank items for a shopper."""
+        ranker = self._rankers.take()
+        asked = self._reader.recommend(request, self._now(ranker))
+        with self._admission.turn(context):
+            answer = ranker.recommend(asked)
+        token = attribution_token(request, answer.bundle_version, asked.as_of)
+        return write_response(v1.RecommendResponse, answer, token, ranker.card)
+
+    def Rank(  # noqa: N802
+        self, request: v1.RankRequest, context: grpc.ServicerContext
+    ) -> v1.RankResponse:
+        """Order the caller's own items."""
+        ranker = self._rankers.take()
+        asked = self._reader.rank(request, self._now(ranker))
+        with self._admission.turn(context):
+            answer = ranker.rank(asked)
+        token = attribution_token(request, answer.bundle_version, asked.as_of)
+        return write_response(v1.RankResponse, answer, token, ranker.card)
+
+    def SimilarItems(  # noqa: N802
+        self, request: v1.SimilarItemsRequest, context: grpc.ServicerContext
+    ) -> v1.SimilarItemsResponse:
+        """Find an item's neighbours."""
+        ranker = self._rankers.take()
+        asked = self._reader.similar_items(request)
+        with self._admission.turn(context):
+            answer = ranker.similar_items(asked)
+        token = attribution_token(request, answer.bundle_version, None)
+        return write_response(v1.SimilarItemsResponse, answer, token, ranker.card)
+
+    def _now(self, ranker: Ranker) -> datetime:
+        return max(self._clock(), ranker.horizon)

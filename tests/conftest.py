@@ -1,0 +1,90 @@
+"""Shared fixtures: where the real data is, and a BERT small enough for every test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Set before anything imports transformers, torch or LightGBM: no test reaches the network, and the
+# tiny models here lose time to threads.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+ROOT = Path(__file__).resolve().parent.parent
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+WORDS = """
+a and as at by for from in of on or set small large the to with new old gift box bag mug cup plate
+bowl jar candle holder lamp shade cushion blanket towel apron clock frame mirror basket tray board
+bottle glass card paper ribbon ring necklace scarf hat shirt dress shoe toy doll game book pen
+pencil knife spoon fork pan kettle heart star bird flower rose tree leaf cat dog christmas birthday
+wedding garden kitchen bath home party red blue green white black pink yellow grey brown navy ivory
+silver gold copper brass steel wood oak pine ceramic cotton linen wool silk leather vintage retro
+modern rustic classic soap tea coffee
+"""
+
+
+def shared_data(name: str) -> Path:
+    """A file of the shared data folder; skips the test where the folder is not there."""
+    folder = Path(os.environ.get("RECSYS_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    path = folder / name
+    if not path.is_file():
+        pytest.skip(
+            f"{name} is not in {folder}; set RECSYS_SHARED_DATA to the folder that holds it"
+        )
+    return path
+
+
+@pytest.fixture(scope="session")
+def project_root() -> Path:
+    """The folder of pyproject.toml."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def retail_path() -> Path:
+    """Online Retail II, first year, as published (parquet)."""
+    return shared_data("online_retail_2009_2010.parquet")
+
+
+@pytest.fixture(scope="session")
+def bandit_path() -> Path:
+    """The small sample of the Open Bandit Dataset (parquet)."""
+    return shared_data("open_bandit_sample.parquet")
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face folder of a BERT with random weights: 6 layers, width 32, 2 heads.
+
+    Its WordPiece vocabulary has the letters, digits and `WORDS`: any English text has tokens.
+    The weights are the same in every session.
+    """
+    import torch  # noqa: PLC0415
+    from transformers import BertConfig, BertModel, BertTokenizer  # noqa: PLC0415
+
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    pieces = [
+        *SPECIAL_TOKENS,
+        *letters,
+        *(f"##{one}" for one in letters),
+        *"-,.&'!?/()",
+        *WORDS.split(),
+    ]
+    vocabulary = {piece: row for row, piece in enumerate(dict.fromkeys(pieces))}
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=6,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=512,
+    )
+    folder = tmp_path_factory.mktemp("tiny-bert")
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        BertModel(config).save_pretrained(folder)
+    BertTokenizer(vocab=vocabulary, model_max_length=512).save_pretrained(folder)
+    return folder
