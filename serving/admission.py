@@ -36,8 +36,7 @@ class Admission:
         if not self._places.acquire(blocking=False):
             raise OverloadedError("the server is at its limit of calls; try again later")
         try:
-            if not self._turns.acquire(timeout=min(call.time_remaining(), self._max_wait_seconds)):
-                raise OverloadedError("no worker became free in time; try again later")
+            self._wait(call)
             try:
                 if not call.is_active() or call.time_remaining() <= 0:
                     raise DeadlineError("the call ended before its turn")
@@ -46,3 +45,11 @@ class Admission:
                 self._turns.release()
         finally:
             self._places.release()
+
+    def _wait(self, call: grpc.ServicerContext) -> None:
+        left = call.time_remaining()  # infinite for a call without a deadline
+        if self._turns.acquire(timeout=min(left, self._max_wait_seconds)):
+            return
+        if left <= self._max_wait_seconds:
+            raise DeadlineError("the call's time ran out before its turn")
+        raise OverloadedError("no worker became free in time; try again later")

@@ -4,39 +4,36 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
 from traceback import extract_tb
 from typing import Final, TextIO
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 MAX_CAUSES: Final = 8
 
 
-def configure_logs(stream: TextIO = sys.stderr) -> None:
-    """Send our own log, the standard library's and Python's warnings to `stream` as JSON lines."""
-    shared: Sequence[Processor] = (
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _without_texts,
-    )
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+def serving_log() -> FilteringBoundLogger:
+    """The server's log, a part of the standard library's: quiet until someone configures that."""
+    bound: FilteringBoundLogger = structlog.wrap_logger(
+        logging.getLogger("recsys.serving"),
+        processors=[*_shared(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,
+    )
+    return bound
+
+
+def configure_logs(stream: TextIO = sys.stderr) -> None:
+    """Send our own log, everyone else's and Python's warnings to `stream` as JSON lines."""
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_shared(),
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ],
     )
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(ensure_ascii=False),
-            ],
-        )
-    )
+    handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     logging.captureWarnings(capture=True)
 
@@ -54,6 +51,14 @@ def describe_fault(error: BaseException) -> list[dict[str, object]]:
         chain.append({"type": f"{kind.__module__}.{kind.__qualname__}", "frames": frames})
         cause = cause.__cause__ or cause.__context__
     return chain
+
+
+def _shared() -> list[Processor]:
+    return [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _without_texts,
+    ]
 
 
 def _without_texts(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from typing import Final
 
 import grpc
-import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from recsys import v1
 from recsys.errors import ConfigurationError
 from recsys.recommender import RecommendRequest
+from serving.logs import serving_log
 from serving.ranking import Ranker, RankerSlot
 from serving.recommendation_service import RecommendationService
 from serving.settings import ServerSettings
@@ -29,7 +29,7 @@ SPARE_THREADS: Final = 4
 """Beside those of admitted calls, so that health checks and refusals never wait."""
 
 
-log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+log = serving_log()
 
 
 def utc_now() -> datetime:
@@ -52,7 +52,8 @@ class Server:
         self._rankers = RankerSlot()
         self._health = health.HealthServicer()
         self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        self._server = _grpc_server(settings)
+        self._pool = _pool(settings)
+        self._server = _grpc_server(settings, self._pool)
         service = RecommendationService(self._rankers, settings, clock)
         v1.add_RecommendationServiceServicer_to_server(service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -88,16 +89,21 @@ class Server:
         """Say NOT_SERVING, refuse new calls, let calls under way finish, then stop listening."""
         self._health.enter_graceful_shutdown()
         self._server.stop(self._settings.drain_seconds).wait()
+        self._pool.shutdown(wait=False)
 
     def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in NAMES:
             self._health.set(name, status)
 
 
-def _grpc_server(settings: ServerSettings) -> grpc.Server:
+def _pool(settings: ServerSettings) -> ThreadPoolExecutor:
     threads = settings.workers + settings.max_waiting_calls + SPARE_THREADS
+    return ThreadPoolExecutor(max_workers=threads, thread_name_prefix="call")
+
+
+def _grpc_server(settings: ServerSettings, pool: ThreadPoolExecutor) -> grpc.Server:
     return grpc.server(
-        ThreadPoolExecutor(max_workers=threads, thread_name_prefix="call"),
+        pool,
         interceptors=[StatusMapping()],
         options=[
             ("grpc.so_reuseport", 0),

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import grpc
-import structlog
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
@@ -22,7 +21,7 @@ from recsys.errors import (
     UnavailableError,
     UnknownItemError,
 )
-from serving.logs import describe_fault
+from serving.logs import describe_fault, serving_log
 
 if TYPE_CHECKING:
     Interceptor = grpc.ServerInterceptor[Message, Message]
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 else:
     Interceptor = grpc.ServerInterceptor
 
+HEALTH: Final = "/grpc.health."
 Behaviour = Callable[[Message, grpc.ServicerContext], Message]
 CODES: Final[tuple[tuple[type[RecsysError], grpc.StatusCode], ...]] = (
     (UnknownItemError, grpc.StatusCode.NOT_FOUND),
@@ -40,12 +40,13 @@ CODES: Final[tuple[tuple[type[RecsysError], grpc.StatusCode], ...]] = (
 )
 """Errors whose text is meant for the caller; the first match counts."""
 
-log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+log = serving_log()
 
 
 class StatusMapping(Interceptor):
     """Outermost interceptor: ends every unary call with a fixed status and logs one line about it.
 
+    Health checks that succeed are not logged: they would drown the rest.
     The log says method, status and duration, never what was asked or for whom; an unexpected error
     adds where it was raised, without its text, under an id that is all the caller learns.
     """
@@ -100,6 +101,8 @@ def status_of(error: Exception) -> grpc.Status:
 
 
 def _log_call(method: str, code: grpc.StatusCode, started: float) -> None:
+    if method.startswith(HEALTH) and code is grpc.StatusCode.OK:
+        return
     spent = round(1000 * (time.perf_counter() - started), 1)
     log.info("call", method=method, code=code.name, milliseconds=spent)
 

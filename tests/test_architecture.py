@@ -67,7 +67,8 @@ TEXTS = [
 )
 def test_the_code_base_keeps_the_rule(rule: Rule, sources: list[Source]) -> None:
     assert sources
-    assert [problem for source in sources for problem in rule(source)] == []
+    problems = [problem for source in sources for problem in rule(source)]
+    assert not problems, "\n".join(problems)
 
 
 @pytest.mark.parametrize(

@@ -45,9 +45,9 @@ def test_the_probe_for_heavy_modules_sees_one() -> None:
     assert modules_after("import numpy") == {"numpy"}
 
 
-def test_command_modules_load_nothing_heavy() -> None:
-    modules = ", ".join(f"serving.cli.{module}" for module, _ in group.COMMANDS.values())
-    assert modules_after(f"import {modules}") == set()
+@pytest.mark.parametrize("module", [module for module, _ in group.COMMANDS.values()])
+def test_a_command_loads_nothing_heavy_before_it_runs(module: str) -> None:
+    assert modules_after(f"import serving.cli.{module}") == set()
 
 
 def test_help_lists_the_commands_in_pipeline_order() -> None:
@@ -97,9 +97,9 @@ def test_wrong_usage_ends_with_exit_code_2(arguments: tuple[str, ...]) -> None:
 def test_a_failure_of_ours_is_one_message_and_exit_code_3(tmp_path: Path) -> None:
     done = recsys("validate", str(tmp_path / "nowhere"))
     assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr.startswith("error: ")
-    assert "nowhere" in done.stderr
-    assert "Traceback" not in done.stderr
+    (message,) = done.stderr.strip().splitlines()
+    assert message.startswith("error: ")
+    assert "nowhere" in message
 
 
 def test_a_failure_that_is_not_ours_keeps_its_stack_trace(monkeypatch: pytest.MonkeyPatch) -> None:

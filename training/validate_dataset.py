@@ -1,10 +1,9 @@
-"""Check a dataset against the contract, in batches; rejected rows are written with their reasons."""
+"""Check a dataset against the contract, in batches; rejects are written with their reasons."""
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -12,11 +11,10 @@ from typing import Final
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from rich.progress import Progress, TaskID
 
 from recsys.errors import DataError, EmptyTableError, TooManyRejectsError
-from recsys.tables import Dataset, Table, flush, repeated_rows, row_rules, write_parquet
+from recsys.tables import Dataset, RejectsFile, Table, repeated_rows, split_rows
 
 BATCH_ROWS: Final = 250_000
 MAX_REJECTS_SHARE: Final = 0.01
@@ -30,7 +28,7 @@ class TableReport:
         rows: all rows.
         rejected: rows that break at least one rule.
         reasons: rows by broken rule, most frequent first; a row counts under each rule it breaks.
-        dropped_columns: columns that the contract does not know.
+        dropped_columns: columns that the contract does not know, left out of every scan.
         rejects: the file with the rejected rows, None when there are none.
     """
 
@@ -53,9 +51,19 @@ class EventsReport:
     """
 
     unknown_items: int = 0
-    event_types: Counter[str] = field(default_factory=Counter)
+    event_types: dict[str, int] = field(default_factory=dict)
     first: datetime | None = None
     last: datetime | None = None
+
+    def add(self, events: pl.DataFrame, item_ids: pl.Series) -> None:
+        """Take in good events; `item_ids` is the catalogue."""
+        counts = Counter(self.event_types)
+        counts.update(dict(events["event_type"].value_counts().iter_rows()))
+        self.event_types = _most_common(counts)
+        self.unknown_items += int((~events["item_id"].is_in(item_ids.implode())).sum())
+        times = [self.first, self.last, events["event_time"].min(), events["event_time"].max()]
+        known = [time for time in times if isinstance(time, datetime)]
+        self.first, self.last = min(known, default=None), max(known, default=None)
 
 
 @dataclass(frozen=True)
@@ -77,70 +85,98 @@ class ValidationReport:
             TooManyRejectsError: a table has more rejects than allowed.
         """
         for name, table in self.tables.items():
+            most = ", ".join(f"{reason} ({rows})" for reason, rows in [*table.reasons.items()][:3])
             what = (
-                f"{self.dataset}: {table.rejected} of {table.rows} rows of {name} break the contract"
+                f"{self.dataset}: {table.rejected} of {table.rows} rows of {name} break the "
+                f"contract, most often: {most}; see {table.rejects}"
             )
-            reasons = ", ".join(f"{reason} ({n})" for reason, n in list(table.reasons.items())[:3])
             if table.rejected == table.rows:
-                raise EmptyTableError(f"{what}, none is left; most often: {reasons}")
+                raise EmptyTableError(f"{what}; no good row is left")
             if table.rejected > max_rejects_share * table.rows:
                 raise TooManyRejectsError(
-                    f"{what}, at most a share of {max_rejects_share:g} is allowed; most often: "
-                    f"{reasons}; see {table.rejects}, or allow more with --max-rejects-share"
+                    f"{what}; a share of {max_rejects_share:g} is allowed, "
+                    "--max-rejects-share allows more"
                 )
 
 
-def validate_dataset(folder: Path, progress: Progress, rejects: Path | None) -> ValidationReport:
-    """Check every row of a dataset.
+def validate_dataset(
+    folder: Path, progress: Progress, rejects: Path | None = None
+) -> ValidationReport:
+    """Check every row of a dataset, in memory that does not grow with the number of rows.
+
+    (But for 8 bytes a row for the keys, and the catalogue's ids.)
 
     Args:
         folder: the dataset; nothing in it is changed but `rejected/`.
         progress: shows a bar for each table.
         rejects: folder for the rejected rows, `NAME.parquet` for each table that has some, with the
-            column `reason` (all broken rules, separated by "; "); None means `rejected` in `folder`.
-            The file of an earlier check is replaced or, when nothing is rejected any more, removed.
+            column `reason` (all broken rules, separated by "; "); None means `rejected` in
+            `folder`. The file of an earlier check is replaced or, when nothing is rejected any
+            more, removed.
 
     Raises:
         DataError: a table is missing, empty or damaged, or lacks or mistypes a column; or `rejects`
-            is a folder of the dataset's tables or can't be written to.
+            is the dataset or one of its tables, or can't be written to.
     """
     dataset = Dataset(folder)
-    target = _rejects_folder(folder, rejects)
+    rejects = _rejects_folder(folder, rejects)
     tables = dataset.tables()
     for table in tables:
         table.conformed()
-    events = EventsReport()
-    items = dataset.item_ids()
-    reports = {}
+    item_ids = dataset.item_ids()
+    reports, events = {}, EventsReport()
     for table in tables:
-        check = _TableCheck(table, _RejectsFile(target / f"{table.name}.parquet"), progress)
-        for good in check.good_batches():
-            if table.name == "events":
-                _observe(events, good, items)
-        reports[table.name] = check.report()
-    events.event_types = Counter(dict(events.event_types.most_common()))
+        with RejectsFile(rejects / f"{table.name}.parquet") as file:
+            for good in _checked_batches(table, file, progress):
+                if table.name == "events":
+                    events.add(good, item_ids)
+        reports[table.name] = _table_report(table, file)
     return ValidationReport(folder, reports, events)
 
 
-class _TableCheck:
-    """One table's way through the rules."""
+def _checked_batches(
+    table: Table, rejects: RejectsFile, progress: Progress
+) -> Iterator[pl.DataFrame]:
+    """Put the rejects away, batch by batch, and hand out the good rows."""
+    task = progress.add_task(table.name, total=2 * table.rows)
+    repeated = repeated_rows(lambda: _keys(table, progress, task))
+    progress.update(task, completed=table.rows)
+    first = 0
+    for batch in table.batches(BATCH_ROWS):
+        begin, end = np.searchsorted(repeated, [first, first + batch.height])
+        good, rejected = split_rows(batch, table.schema, repeated[begin:end] - first)
+        rejects.add(rejected)
+        yield good
+        progress.advance(task, batch.height)
+        first += batch.height
 
-    def __init__(self, table: Table, rejects: _RejectsFile, progress: Progress) -> None:
-        self._table = table
-        self._rejects = rejects
-        self._progress = progress
-        self._reasons: Counter[str] = Counter()
-        self._rejected = 0
 
-    def good_batches(self) -> Iterator[pl.DataFrame]:
-        """Check batch after batch, put the rejects away and hand out the rest."""
-        task = self._progress.add_task(self._table.name, total=2 * self._table.rows)
-        repeated = self._repeated_rows(task)
-        first = 0
-        for batch in self._table.batches(BATCH_ROWS):
-            last = first + batch.height
-            begin, end = np.searchsorted(repeated, [first, last])
-            yield self._split(batch, repeated[begin:end] - first)
-            self._progress.advance(task, batch.height)
-            first = last
-        
+def _keys(table: Table, progress: Progress, task: TaskID) -> Iterator[pl.Series]:
+    for keys in table.keys(BATCH_ROWS):
+        yield keys
+        progress.advance(task, len(keys))
+
+
+def _table_report(table: Table, rejects: RejectsFile) -> TableReport:
+    return TableReport(
+        rows=table.rows,
+        rejected=rejects.rows,
+        reasons=_most_common(rejects.reasons),
+        dropped_columns=table.dropped_columns,
+        rejects=rejects.path if rejects.rows else None,
+    )
+
+
+def _most_common(counts: Counter[str]) -> dict[str, int]:
+    """By falling count, ties by name."""
+    return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
+
+
+def _rejects_folder(dataset: Path, rejects: Path | None) -> Path:
+    """The folder for rejects, which must be no place that tables are read from."""
+    folder = rejects or dataset / "rejected"
+    home, place = dataset.resolve(), folder.resolve()
+    tables = [home / name for name in ("items", "events", "users")]
+    if place == home or any(place.is_relative_to(table) for table in tables):
+        raise DataError(f"{folder}: the dataset's tables are here; name another folder for rejects")
+    return folder

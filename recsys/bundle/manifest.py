@@ -78,7 +78,7 @@ class ManifestFields(BaseModel):
     """The configuration of all stages."""
 
     metrics: dict[str, JsonValue]
-    """Offline metrics; numbers at the top level are the headline, nested ones the details."""
+    """Offline metrics; numbers at the top level are the headline (else the first nested ones)."""
 
 
 class Manifest(ManifestFields):

@@ -46,8 +46,8 @@ class ItemStatistics:
     def at(cls, log: InteractionLog, time_us: int) -> Self:
         """Statistics for requests from `time_us` on.
 
-        They end at the last full hour at or before `time_us`: equal for all times within an hour, so
-        that a server computes them once an hour and gives what training saw.
+        They end at the last full hour at or before `time_us`: equal for all times within an hour,
+        so that a server computes them once an hour and gives what training saw.
         """
         hour = floor_to_hour(time_us)
         past = log.between(NEVER, hour)

@@ -1,5 +1,6 @@
 """Requests in, ranked lists out: retrieval, text scores, features and ranking joined."""
 
+from recsys.recommender.candidates import Retriever
 from recsys.recommender.requests import (
     Contribution,
     ItemCard,
@@ -20,6 +21,7 @@ __all__ = [
     "RankedItem",
     "RankedList",
     "RecommendRequest",
+    "Retriever",
     "SimilarItemsRequest",
     "Tier",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -163,7 +164,19 @@ def _nearest(weighted: Matrix, limit: int) -> ItemNeighbours:
     columns = weighted.T.tocsr()
     parts = []
     for first in range(0, items, ROWS_PER_CHUNK):
-        product = (columns[first : first + ROWS_PER_CHUNK] @ weighted).tocoo()
+        product = _strongest((columns[first : first + ROWS_PER_CHUNK] @ weighted).tocsr(), limit)
         entries = Entries(product.row + first, product.col, product.data)
         parts.append(ItemNeighbours.from_entries(entries, items, limit))
     return ItemNeighbours.stacked(parts)
+
+
+def _strongest(product: Matrix, limit: int) -> sparse.coo_matrix[np.float32]:
+    """The entries of each row that may be among its `limit` best off the diagonal, with ties."""
+    kept = np.ones(product.nnz, np.bool_)
+    for start, end in itertools.pairwise(product.indptr):
+        if end - start > limit + 1:
+            row = product.data[start:end]
+            kept[start:end] = row >= np.partition(row, -limit - 1)[-limit - 1]
+    entries = product.tocoo()
+    columns = (entries.data[kept], (entries.row[kept], entries.col[kept]))
+    return sparse.coo_matrix(columns, shape=product.shape)

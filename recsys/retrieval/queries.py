@@ -45,8 +45,7 @@ class RetrievalQueries:
         """Bool (n,): the request has a query vector."""
         if self.query_vectors is None:
             return np.zeros(self.count, np.bool_)
-        missing: NDArray[np.bool_] = np.isnan(self.query_vectors).all(axis=1)
-        return ~missing
+        return np.logical_not(np.isnan(self.query_vectors).all(axis=1), dtype=np.bool_)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -44,17 +45,24 @@ class Behaviour:
         self, users: NDArray[np.int64], items: NDArray[np.int64], day: float
     ) -> NDArray[np.float32]:
         """float32 (n, m): every user row against every item row."""
-        taste, mean = self._centred(users, day)
+        taste = self.shoppers.taste[users] + self.drift(day)
         scores = taste @ self.catalogue.features[items].T
-        return np.asarray(scores + self.catalogue.appeal[items] - mean[:, None], np.float32)
+        mean = self.mean_affinity[users][:, None]
+        return np.asarray(scores + self.catalogue.appeal[items] - mean, np.float32)
 
     def pair_affinity(
         self, users: NDArray[np.int64], items: NDArray[np.int64], day: float
     ) -> NDArray[np.float32]:
         """float32 (n,): the i-th user row against the i-th item row."""
-        taste, mean = self._centred(users, day)
+        taste = self.shoppers.taste[users] + self.drift(day)
         scores = np.einsum("nd,nd->n", taste, self.catalogue.features[items])
+        mean = self.mean_affinity[users]
         return np.asarray(scores + self.catalogue.appeal[items] - mean, np.float32)
+
+    @cached_property
+    def mean_affinity(self) -> NDArray[np.float32]:
+        """float32 (users,): a shopper's mean over the catalogue, without drift and appeal."""
+        return np.asarray(self.shoppers.taste @ self.catalogue.features.mean(axis=0), np.float32)
 
     def drift(self, day: float) -> NDArray[np.float32]:
         """float32 (FEATURE_COUNT,): what season and fashion add for everyone on a day.
@@ -89,9 +97,7 @@ class Behaviour:
         """Probability that 0-based positions are looked at; any shape."""
         return np.asarray((1.0 + positions) ** -self.config.examination_power, np.float64)
 
-    def used_up(
-        self, items: NDArray[np.int64], days: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def used_up(self, items: NDArray[np.int64], days: NDArray[np.float64]) -> NDArray[np.float64]:
         """float64 (n,): probability that a consumable is used up within `days` of its purchase.
 
         Gamma distributed with the product type's mean and the configured shape; 0 for days below 0
@@ -100,13 +106,6 @@ class Behaviour:
         mean, shape = self.catalogue.rebuy_days[items], self.config.rebuy_shape
         scaled = np.maximum(days, 0) * shape / np.where(mean > 0, mean, 1)
         return np.asarray(np.where(mean > 0, gammainc(shape, scaled), 0.0), np.float64)
-
-    def _centred(
-        self, users: NDArray[np.int64], day: float
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        taste = self.shoppers.taste[users]
-        mean = taste @ self.catalogue.features.mean(axis=0)
-        return taste + self.drift(day), mean
 
 
 def draw_waves(seed: int) -> NDArray[np.float64]:

@@ -42,8 +42,8 @@ class Catalogue:
         values: int64 (items, facets), place in each facet of `FACETS`.
         features: float32 (items, FEATURE_COUNT), ones for type and values, then the price column.
         price: float64 (items,).
-        created_day: int64 (items,), day of arrival counted from the first day; negative before it. An
-            item can be shown from `OPENING_HOUR` of that day.
+        created_day: int64 (items,), day of arrival, counted from the first day and negative before
+            it. An item can be shown from `OPENING_HOUR` of that day.
         appeal: float32 (items,), what speaks for an item and stands in no text.
         texts: titles, descriptions and tags.
     """
@@ -132,7 +132,7 @@ def _draw_values(kind: NDArray[np.int64], rng: np.random.Generator) -> NDArray[n
 
 
 def _allowed(facet: str) -> NDArray[np.bool_]:
-    """bool (types, values): which values of a facet a product type may have."""
+    """Which values of a facet a product type may have: bool (types, values)."""
     names = [value.name for value in FACETS[facet]]
     if facet not in {"material", "use"}:
         return np.ones((TYPE_COUNT, len(names)), bool)
@@ -149,7 +149,8 @@ def _draw_prices(
         np.array([value.tier for value in facet])[values[:, place]]
         for place, facet in enumerate(FACETS.values())
     )
-    return np.floor(usual * np.exp(tier + rng.normal(0, 0.25, len(kind)))) + 0.95
+    drawn = usual * np.exp(tier + rng.normal(0, 0.25, len(kind)))
+    return np.asarray(np.floor(drawn) + 0.95, np.float64)
 
 
 def _draw_arrivals(config: SimulationConfig, rng: np.random.Generator) -> NDArray[np.int64]:

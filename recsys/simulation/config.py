@@ -22,7 +22,7 @@ class PolicyConfig(_Section):
     list_size: int = Field(default=10, ge=1)
     """Items of a list; fewer where the shelf has fewer."""
 
-    popularity_weight: float = Field(default=0.15, ge=0)
+    popularity_weight: float = Field(default=0.25, ge=0)
     """Weight of `log1p(clicks)`, clicks counted with exponential decay."""
 
     popularity_days: float = Field(default=14.0, gt=0)
@@ -43,20 +43,23 @@ class PolicyConfig(_Section):
     search_boost: float = Field(default=2.5, ge=0)
     """Log weight added to the items that have the attribute a query asks for."""
 
-    page_shares: tuple[float, float, float, float] = (0.3, 0.2, 0.2, 0.3)
+    page_shares: tuple[float, float, float, float] = (0.25, 0.3, 0.15, 0.3)
     """Shares of home pages, new arrivals, department pages and searches among lists."""
 
 
 class BehaviourConfig(_Section):
-    """How shoppers respond; probabilities are logistic in the affinity (standardised taste match)."""
+    """How shoppers respond; probabilities are logistic in the affinity, the match of tastes."""
 
     taste_strength: float = Field(default=2.2, ge=0)
     """Standard deviation of a shopper's affinity over facets."""
 
+    common_share: float = Field(default=0.4, ge=0)
+    """Standard deviation of the tastes that all shoppers share, in units of the personal ones."""
+
     mood_share: float = Field(default=0.8, ge=0, le=1)
     """Correlation of a taste for a word with the shopper's moods; the rest is personal."""
 
-    appeal: float = Field(default=0.2, ge=0)
+    appeal: float = Field(default=0.3, ge=0)
     """Standard deviation of what an item has that its text does not say."""
 
     season_strength: float = Field(default=0.6, ge=0)
@@ -112,12 +115,12 @@ class SimulationConfig(_Section):
     """First day; days begin at midnight UTC."""
 
     launch_share: float = Field(default=0.6, gt=0, le=1)
-    """Share of the items that are there on the first day; the others arrive, equally many each week."""
+    """Share of the items that are there on the first day; the others come evenly over the weeks."""
 
     joining_share: float = Field(default=0.3, ge=0, le=1)
     """Share of the shoppers who join after the first day, at an even pace."""
 
-    sessions_per_day: float = Field(default=0.13, gt=0)
+    sessions_per_day: float = Field(default=0.16, gt=0)
     """Mean visits of a shopper a day; shoppers differ (gamma, shape 1.5)."""
 
     policy: PolicyConfig = PolicyConfig()

@@ -30,7 +30,8 @@ class PageRequests:
 
     Attributes:
         page: int64 (n,), values of `Page`.
-        argument: int64 (n,), the department of a department page, the product type of a search, else 0.
+        argument: int64 (n,), the department of a department page, the product type of a search,
+            else 0.
         wanted: int64 (n,), feature column of the attribute a query asks for, -1 for none.
     """
 
@@ -100,7 +101,7 @@ def fill_lists(
     requests: PageRequests,
     rng: np.random.Generator,
 ) -> ShownLists:
-    """Draw the lists of a day; `weights` as from `item_weights`. Lists of empty shelves are empty."""
+    """Draw the lists of a day by `item_weights`; a list whose shelf is empty stays empty."""
     count = len(requests.page)
     item = np.full((count, config.list_size), -1)
     propensity = np.zeros((count, config.list_size))
@@ -108,7 +109,7 @@ def fill_lists(
     distinct, group = np.unique(pages, axis=0, return_inverse=True)
     for number, (page, argument) in enumerate(distinct.tolist()):
         rows = shelf_rows(config, catalogue, day, page, argument)
-        lists = np.flatnonzero(group == number)
+        lists = np.flatnonzero(group == number) if len(rows) else np.zeros(0, np.int64)
         for part in np.array_split(lists, 1 + len(lists) * len(rows) // _CELLS):
             wanted = has_wanted(catalogue, rows, requests.wanted[part])
             boosted = weights[rows] * np.exp(config.search_boost * wanted)

@@ -47,7 +47,12 @@ _TREATS = ("Gift Giving", "Slow Breakfasts", "the Home Office", "Valentine's Day
 
 PRODUCT_TYPES: Final = (
     ProductType(
-        "Kitchen", ("Serving Board", "Cheese Board"), 32, _WOODS, _HOSTING, ("with Leather Strap", "")
+        "Kitchen",
+        ("Serving Board", "Cheese Board"),
+        32,
+        _WOODS,
+        _HOSTING,
+        ("with Leather Strap", ""),
     ),
     ProductType("Kitchen", ("Mug", "Coffee Cup"), 14, _WARES, _TREATS, ("Set of 2", "")),
     ProductType(
@@ -109,7 +114,9 @@ PRODUCT_TYPES: Final = (
     ProductType(
         "Bedroom", ("Dressing Gown", "Robe"), 58, _CLOTHS[:4], _COSY, ("with Hood", "with Belt")
     ),
-    ProductType("Bedroom", ("Slippers",), 31, ("Wool", "Leather", "Velvet"), _COSY, ("with Rubber Sole", "")),
+    ProductType(
+        "Bedroom", ("Slippers",), 31, ("Wool", "Leather", "Velvet"), _COSY, ("with Rubber Sole", "")
+    ),
     ProductType(
         "Bath", ("Bath Towel",), 24, ("Cotton", "Linen", "Bamboo"), _COSY, ("100 x 150 cm", "")
     ),
@@ -118,17 +125,22 @@ PRODUCT_TYPES: Final = (
     ),
     ProductType("Bath", ("Hand Cream",), 12, _CARES, _COSY, ("75 ml", ""), "in {} Tube", 28),
     ProductType("Bath", ("Bath Salts",), 13, _CARES, _COSY, ("500 g", ""), "in {} Pouch", 21),
-    ProductType("Candles", ("Scented Candle",), 19, _WAXES, _COSY, ("40 Hours", ""), "in {} Jar", 24),
+    ProductType(
+        "Candles", ("Scented Candle",), 19, _WAXES, _COSY, ("40 Hours", ""), "in {} Jar", 24
+    ),
     ProductType("Candles", ("Taper Candles",), 11, _WAXES, _HOSTING, ("Box of 6", ""), "in {}", 18),
     ProductType(
-        "Pantry", ("Coffee Beans", "Espresso Roast"), 11, _GROWN, _TREATS, ("250 g",), "in {} Tin", 12
+        "Pantry",
+        ("Coffee Beans", "Espresso Roast"),
+        11,
+        _GROWN,
+        _TREATS,
+        ("250 g",),
+        "in {} Tin",
+        12,
     ),
-    ProductType(
-        "Pantry", ("Loose Leaf Tea",), 9, _GROWN, _TREATS, ("50 Cups",), "in {} Caddy", 16
-    ),
-    ProductType(
-        "Pantry", ("Granola",), 7, _GROWN, _TREATS, ("Family Bag", ""), "in {} Pouch", 10
-    ),
+    ProductType("Pantry", ("Loose Leaf Tea",), 9, _GROWN, _TREATS, ("50 Cups",), "in {} Caddy", 16),
+    ProductType("Pantry", ("Granola",), 7, _GROWN, _TREATS, ("Family Bag", ""), "in {} Pouch", 10),
     ProductType(
         "Pantry", ("Chocolate Bar",), 5, _GROWN, _TREATS, ("Box of 3", ""), "in {} Wrapper", 9
     ),
@@ -173,10 +185,20 @@ PRODUCT_TYPES: Final = (
         ("with Handle", "40 cm"),
     ),
     ProductType(
-        "Outdoors", ("Picnic Blanket",), 44, _CLOTHS, _AWAY, ("with Waterproof Backing", "with Carry Strap")
+        "Outdoors",
+        ("Picnic Blanket",),
+        44,
+        _CLOTHS,
+        _AWAY,
+        ("with Waterproof Backing", "with Carry Strap"),
     ),
     ProductType(
-        "Outdoors", ("Flask", "Water Bottle"), 25, ("Steel", "Enamel", "Glass"), _AWAY, ("500 ml", "")
+        "Outdoors",
+        ("Flask", "Water Bottle"),
+        25,
+        ("Steel", "Enamel", "Glass"),
+        _AWAY,
+        ("500 ml", ""),
     ),
     ProductType(
         "Outdoors", ("Backpack", "Rucksack"), 78, _CLOTHS[1:], _AWAY, ("with Laptop Sleeve", "")
@@ -192,10 +214,20 @@ PRODUCT_TYPES: Final = (
     ProductType("Kids", ("Soft Toy", "Plush Friend"), 23, _CLOTHS[:4], _CHILD, ("30 cm", "45 cm")),
     ProductType("Kids", ("Puzzle",), 18, (*_WOODS, "Recycled Paper"), _CHILD, ("24 Pieces", "")),
     ProductType(
-        "Kids", ("Night Light",), 32, (*_WOODS, "Porcelain", "Glass"), _CHILD, ("with USB Charging", "")
+        "Kids",
+        ("Night Light",),
+        32,
+        (*_WOODS, "Porcelain", "Glass"),
+        _CHILD,
+        ("with USB Charging", ""),
     ),
     ProductType(
-        "Kids", ("Lunch Box",), 19, ("Steel", "Enamel", "Bamboo"), _CHILD, ("with Leakproof Lid", "")
+        "Kids",
+        ("Lunch Box",),
+        19,
+        ("Steel", "Enamel", "Bamboo"),
+        _CHILD,
+        ("with Leakproof Lid", ""),
     ),
 )
 

@@ -16,7 +16,7 @@ from recsys.simulation.catalogue import (
     TYPE_COUNT,
     mood_loadings,
 )
-from recsys.simulation.config import SimulationConfig
+from recsys.simulation.config import BehaviourConfig, SimulationConfig
 from recsys.simulation.product_types import DEPARTMENTS
 from recsys.simulation.vocabulary import FACETS, Mood
 
@@ -46,9 +46,9 @@ class Shoppers:
     Attributes:
         user_ids: the ids.
         taste: float32 (users, FEATURE_COUNT), what a feature adds to the affinity.
-        type_choice: float64 (users, types), chances that a search is for a product type; rows sum to 1.
+        type_choice: float64 (users, types), what searches are for; rows sum to 1.
         department_choice: float64 (users, departments), the same for department pages.
-        value_choice: for each facet a search may name, float64 (users, values), chances of the value.
+        value_choice: the same for the values of each facet that a search may name.
         visits_per_day: float64 (users,).
         joined_day: int64 (users,), no visits before it.
     """
@@ -66,7 +66,7 @@ def make_shoppers(config: SimulationConfig, seed: int) -> Shoppers:
     """Draw the shoppers; the same configuration and seed give the same ones."""
     rng = np.random.default_rng([seed, 2])
     count, behaviour = config.users, config.behaviour
-    liking = _draw_likings(count, behaviour.mood_share, rng)
+    liking = _draw_likings(count, behaviour, rng)
     types = _CHOICE_SHARPNESS * liking[:, :TYPE_COUNT].astype(np.float64)
     width = max(5, len(str(count)))
     scale = config.sessions_per_day / _ACTIVITY_SHAPE
@@ -91,9 +91,14 @@ def columns(facet: str) -> slice:
     return slice(start, start + len(FACETS[facet]))
 
 
-def _draw_likings(count: int, mood_share: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """float32 (users, FEATURE_COUNT): tastes of unit variance, tied across facets by the moods."""
-    own = np.sqrt(1 - mood_share**2)
+def _draw_likings(
+    count: int, config: BehaviourConfig, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """float32 (users, FEATURE_COUNT): personal tastes of unit variance, plus the common ones.
+
+    Personal tastes are tied across facets by the moods, and among product types by departments.
+    """
+    mood_share, own = config.mood_share, np.sqrt(1 - config.mood_share**2)
     liking = rng.standard_normal((count, FEATURE_COUNT), dtype=np.float32)
     moods = rng.standard_normal((count, len(Mood)))
     for facet, values in FACETS.items():
@@ -102,12 +107,11 @@ def _draw_likings(count: int, mood_share: float, rng: np.random.Generator) -> ND
     departments = rng.standard_normal((count, len(DEPARTMENTS)))[:, DEPARTMENT_OF_TYPE]
     kept = np.sqrt(1 - _DEPARTMENT_SHARE**2) * liking[:, :TYPE_COUNT]
     liking[:, :TYPE_COUNT] = _DEPARTMENT_SHARE * departments + kept
+    liking += config.common_share * rng.standard_normal(FEATURE_COUNT, dtype=np.float32)
     return liking
 
 
-def _facet_weights(
-    count: int, strength: float, rng: np.random.Generator
-) -> NDArray[np.float32]:
+def _facet_weights(count: int, strength: float, rng: np.random.Generator) -> NDArray[np.float32]:
     """float32 (users, FEATURE_COUNT): weights whose squares sum to `strength ** 2` over facets."""
     mean = np.array(list(_WEIGHTS.values()))
     weights = mean * rng.gamma(2.0, 0.5, (count, len(mean)))

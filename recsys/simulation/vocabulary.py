@@ -1,4 +1,4 @@
-"""The words of the simulated shop: what an item can be said to be, and which moods share a taste."""
+"""The words of the simulated shop: what items can be, and which words go together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Value:
     """One value of a facet.
 
     Attributes:
-        words: ways to say it in a text; the first is its name. None shares a meaning with another value.
+        words: ways to say it in a text; the first is its name.
         moods: the moods it belongs to.
         peak: day of the year on which interest is highest; None where the season does not matter.
         tier: how much it moves the price, in log units.

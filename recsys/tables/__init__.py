@@ -3,13 +3,14 @@
 from recsys.tables.dataset import Dataset
 from recsys.tables.files import check_parquet, looks_like
 from recsys.tables.keys import repeated_rows
+from recsys.tables.rejects import RejectsFile
+from recsys.tables.rules import row_rules, split_rows
 from recsys.tables.schemas import EVENT_TYPES, Events, Items, Users
-from recsys.tables.table import Table, row_rules
+from recsys.tables.table import Table
 from recsys.tables.writing import (
     new_dataset_folder,
     write_dataset,
     write_document,
-    write_parquet,
     write_table,
 )
 
@@ -18,6 +19,7 @@ __all__ = [
     "Dataset",
     "Events",
     "Items",
+    "RejectsFile",
     "Table",
     "Users",
     "check_parquet",
@@ -25,8 +27,8 @@ __all__ = [
     "new_dataset_folder",
     "repeated_rows",
     "row_rules",
+    "split_rows",
     "write_dataset",
     "write_document",
-    "write_parquet",
     "write_table",
 ]

@@ -79,6 +79,11 @@ class Dataset:
         with readable(self.folder):
             return self.scan_items().collect()
 
+    def item_ids(self) -> pl.Series:
+        """The catalogue's ids, distinct, in the order of `scan_items`."""
+        with readable(self.folder):
+            return self.scan_items().select("item_id").collect()["item_id"]
+
     def _required(self, name: str) -> Table:
         table = self.table(name)
         if table is None:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 def repeated_rows(read: Callable[[], Iterable[pl.Series]]) -> NDArray[np.int64]:
     """Rows whose key stands in an earlier row already.
 
-    Keys are compared as 64-bit hashes first (8 bytes a row); only where hashes meet are the keys read
-    a second time and compared exactly. Nulls repeat nothing.
+    Keys are compared as 64-bit hashes first (8 bytes a row); only where hashes meet are the keys
+    read a second time and compared exactly. Nulls repeat nothing.
 
     Args:
         read: gives the keys in batches; called once or twice, with the same rows in the same order.
@@ -35,10 +35,11 @@ def repeated_rows(read: Callable[[], Iterable[pl.Series]]) -> NDArray[np.int64]:
 
 
 def _met(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """bool (n,): whether another row has the same hash."""
+    """For each of n hashes: whether another row has the same one (bool (n,))."""
     ordered = np.sort(hashes)
     shared = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     if not shared.size:
         return np.zeros(len(hashes), np.bool_)
     place = np.searchsorted(shared, hashes).clip(max=len(shared) - 1)
-    return shared[place] == hashes
+    met: NDArray[np.bool_] = shared[place] == hashes
+    return met

@@ -19,6 +19,7 @@ from recsys.tables.conform import (
     unknown_columns,
 )
 from recsys.tables.files import check_parquet
+from recsys.tables.rules import row_rules
 from recsys.tables.schemas import SCHEMAS
 
 
@@ -95,29 +96,6 @@ class Table:
         for part in self.parts:
             check_parquet(part)
         return [pl.scan_parquet(part, hive_partitioning=False, glob=False) for part in self.parts]
-
-
-def row_rules(table: type[dy.Schema], present: list[str]) -> dict[str, pl.Expr]:
-    """The contract's rules for single rows, each a boolean expression that is true for a good row.
-
-    Args:
-        table: the contract.
-        present: columns of the conformed frame; rules of absent optional columns are left out.
-
-    Returns:
-        By readable name, as in `price: finite, >= 0`. A null passes unless the column is required.
-    """
-    return {
-        f"{name}: {_readable(rule)}": expression.fill_null(value=True)
-        for name, column in table.columns().items()
-        if name in present
-        for rule, expression in column.validation_rules(pl.col(name)).items()
-        if not rule.startswith("inner_")
-    }
-
-
-def _readable(rule: str) -> str:
-    return "missing" if rule == "nullability" else rule.removeprefix("check__")
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import dataframely as dy
 import polars as pl
 
 from recsys.errors import DataError
@@ -21,8 +20,8 @@ from recsys.tables.conform import (
     keeps_unknown_columns,
     unknown_columns,
 )
+from recsys.tables.rules import row_rules
 from recsys.tables.schemas import SCHEMAS
-from recsys.tables.table import row_rules
 
 ROW_GROUP_ROWS: Final = 131_072
 _PARTS_OF_A_DATASET: Final = ("items", "events", "users", "rejected")
@@ -162,7 +161,7 @@ def _require_free(out: Path, *, overwrite: bool) -> None:
 
 
 def _checked(name: str, frame: pl.DataFrame) -> pl.DataFrame:
-    schema: type[dy.Schema] = SCHEMAS[name]
+    schema = SCHEMAS[name]
     unknown = unknown_columns(frame.schema, schema)
     if unknown and not keeps_unknown_columns(schema):
         raise DataError(f"{name}: the contract has no column {unknown[0]!r}; drop it")

@@ -24,12 +24,14 @@ from transformers.models.bert.modeling_bert import BertLayer
 
 from recsys.errors import ModelError
 from recsys.text.bert import (
+    embed_tokens,
     finish_layer,
     freeze_below,
     layer_count,
     layers,
     mean_pool,
     read_bert_config,
+    run_layers,
     self_attention_layer,
     split_heads,
     write_bert_config,
@@ -116,6 +118,10 @@ class CrossEncoder(nn.Module):
     def freeze(self, layers: int) -> None:
         """Keep the `layers` lowest transformer layers and the embeddings as pretrained."""
         freeze_below(self.bert, layers)
+
+    def join_states(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """States (u, t, d) at the join layer of token ids int64 (u, t); see `encode_states`."""
+        return run_layers(self.bert, embed_tokens(self.bert, ids), mask, 0, self.shape.join_layer)
 
     def shopper_side(
         self, states: Tensor, mask: Tensor, segments: Tensor, kind: Tensor

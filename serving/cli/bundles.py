@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import JsonValue
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
@@ -23,6 +25,14 @@ RegistryOption = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class _Row:
+    version: str
+    current: bool
+    manifest: Manifest | None
+    damage: str = ""
+
+
 @app.callback()
 def bundles() -> None:
     """List, show and choose published bundles."""
@@ -36,9 +46,10 @@ def list_bundles(registry: RegistryOption, *, json: JsonOption = False) -> None:
     """
     store = Registry(registry)
     current = _current(store)
-    rows = [_summary(store, version, current) for version in store.versions()]
+    rows = list(_rows(store, current))
     if json:
-        print_json({"registry": registry, "current": current, "bundles": rows})
+        shown = [_row_json(row) for row in rows]
+        print_json({"registry": registry, "current": current, "bundles": shown})
         return
     RESULTS.print(_overview(rows))
     if not rows:
@@ -105,46 +116,58 @@ def _current(store: Registry) -> str | None:
         return None
 
 
-def _summary(store: Registry, version: str, current: str | None) -> dict[str, JsonValue]:
-    row: dict[str, JsonValue] = {"version": version, "current": version == current}
-    try:
-        manifest = store.manifest(version)
-    except BundleError as error:
-        return row | {"damaged": str(error)}
-    fields = manifest.model_dump(mode="json", include={"horizon", "parent", "metrics"})
-    return row | fields | {"files": len(manifest.files), "size_bytes": manifest.size}
+def _rows(store: Registry, current: str | None) -> Iterator[_Row]:
+    for version in store.versions():
+        try:
+            yield _Row(version, version == current, store.manifest(version))
+        except BundleError as error:
+            yield _Row(version, version == current, None, str(error))
 
 
-def _overview(rows: list[dict[str, JsonValue]]) -> Table:
-    table = Table("version", "horizon", title="Bundles", title_justify="left")
+def _row_json(row: _Row) -> dict[str, JsonValue]:
+    start: dict[str, JsonValue] = {"version": row.version, "current": row.current}
+    if row.manifest is None:
+        return start | {"damaged": row.damage}
+    fields = row.manifest.model_dump(mode="json", include={"horizon", "parent", "metrics"})
+    return start | fields | {"files": len(row.manifest.files), "size_bytes": row.manifest.size}
+
+
+def _overview(rows: list[_Row]) -> Table:
+    table = Table(title="Bundles", title_justify="left")
+    table.add_column("version", no_wrap=True)
+    table.add_column("knows events before", no_wrap=True)
     table.add_column("files", justify="right")
-    table.add_column("size", justify="right")
+    table.add_column("size", justify="right", no_wrap=True)
     table.add_column("offline metrics")
     for row in rows:
-        mark = "[green]● current[/green]" if row["current"] else ""
-        name = f"{row['version']} {mark}".rstrip()
-        if "damaged" in row:
-            table.add_row(name, "", "", "", f"[red]{escape(str(row['damaged']))}[/red]")
-        else:
-            size, metrics = _size(row["size_bytes"]), _headline(row["metrics"])
-            table.add_row(name, _day(row["horizon"]), str(row["files"]), size, metrics)
+        name = f"{row.version} [green]● current[/green]" if row.current else row.version
+        table.add_row(name, *_cells(row))
     return table
 
 
+def _cells(row: _Row) -> tuple[str, str, str, str]:
+    if row.manifest is None:
+        return "", "", "", f"[red]{escape(row.damage)}[/red]"
+    manifest = row.manifest
+    horizon = f"{manifest.horizon:%Y-%m-%d %H:%M} UTC"
+    return horizon, str(len(manifest.files)), decimal(manifest.size), _headline(manifest.metrics)
+
+
 def _details(manifest: Manifest) -> Iterator[Table]:
-    plain = manifest.model_dump(mode="json", exclude={"files", "metrics"})
+    plain = manifest.model_dump(mode="json", exclude={"version", "files", "metrics"})
     yield _pairs(f"Bundle {manifest.version}: every file matches its sum", plain)
     files = Table("file", "SHA-256", title="Files", title_justify="left")
     files.add_column("size", justify="right")
     for name, entry in manifest.files.items():
-        files.add_row(name, f"{entry.sha256[:16]}…", _size(entry.size))
+        files.add_row(name, f"{entry.sha256[:16]}…", decimal(entry.size))
     yield files
     if manifest.metrics:
         yield _pairs("Offline metrics", manifest.metrics)
 
 
 def _pairs(title: str, values: Mapping[str, JsonValue]) -> Table:
-    table = Table("what", "value", title=title, title_justify="left")
+    table = Table("what", title=title, title_justify="left")
+    table.add_column("value", overflow="fold")
     for name, value in _leaves(values):
         table.add_row(escape(name), escape(_text(value)))
     return table
@@ -158,10 +181,12 @@ def _leaves(values: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple
             yield f"{prefix}{name}", value
 
 
-def _headline(metrics: JsonValue) -> str:
-    pairs = _leaves(metrics) if isinstance(metrics, dict) else iter(())
-    numbers = [f"{escape(name)} {_text(value)}" for name, value in pairs if _is_number(value)]
-    return ", ".join(numbers[:HEADLINE_METRICS])
+def _headline(metrics: Mapping[str, JsonValue]) -> str:
+    """The numbers at the top level, the nested ones where there is none there."""
+    numbers = [pair for pair in metrics.items() if _is_number(pair[1])] or [
+        pair for pair in _leaves(metrics) if _is_number(pair[1])
+    ]
+    return ", ".join(f"{escape(name)} {_text(value)}" for name, value in numbers[:HEADLINE_METRICS])
 
 
 def _is_number(value: JsonValue) -> bool:
@@ -171,17 +196,4 @@ def _is_number(value: JsonValue) -> bool:
 def _text(value: JsonValue) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    return "–" if value is None else str(value)
-
-
-def _day(horizon: JsonValue) -> str:
-    return str(horizon).replace("T", " ").removesuffix("Z")
-
-
-def _size(size_bytes: JsonValue) -> str:
-    size = float(str(size_bytes))
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
+    return "-" if value is None else str(value)

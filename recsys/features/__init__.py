@@ -1,0 +1,14 @@
+"""The ranker's features, made from what was known at a point in time."""
+
+from recsys.features.frame import FeatureMatrix, feature_matrix
+from recsys.features.inputs import FeatureInputs, ItemColumns
+from recsys.features.statistics import NEVER, ItemStatistics
+
+__all__ = [
+    "NEVER",
+    "FeatureInputs",
+    "FeatureMatrix",
+    "ItemColumns",
+    "ItemStatistics",
+    "feature_matrix",
+]

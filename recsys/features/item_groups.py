@@ -1,0 +1,125 @@
+"""Features of an item as everybody's events show it, and of its price, category and age."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from recsys.features.joined import (
+    Block,
+    Floats,
+    Ints,
+    Joined,
+    days_between,
+    rank_within,
+    ratio,
+)
+from recsys.features.statistics import WINDOW_DAYS
+
+MONTH: Final = WINDOW_DAYS.index(30)
+QUARTER: Final = WINDOW_DAYS.index(90)
+PRIOR: Final = 5.0
+"""Events added to a rate's denominator, so that few events don't make an extreme rate."""
+SMOOTHING: Final = np.float32(0.1)
+
+
+def popularity(joined: Joined) -> Block:
+    """Purchases, clicks and carts of the item by anybody, over windows; relative to the whole shop.
+
+    A window's value is the item's count over the mean count of the items that have one: the same in
+    a busy month and in a quiet one.
+    """
+    statistics, item = joined.inputs.statistics, joined.item
+    relative = {
+        name: _relative(getattr(statistics, name)) for name in ("purchases", "clicks", "carts")
+    }
+    block = {
+        f"{name}_{days}d": values[row, item]
+        for name, values in relative.items()
+        for row, days in enumerate(WINDOW_DAYS)
+    }
+    purchases = statistics.purchases
+    block["purchase_trend"] = _trend(relative["purchases"])[item]
+    block["click_trend"] = _trend(relative["clicks"])[item]
+    block["purchase_rank"] = rank_within(joined.request, purchases[MONTH][item])
+    block["conversion"] = (purchases[QUARTER] / (statistics.clicks[QUARTER] + PRIOR))[item]
+    block["buyers"] = statistics.buyers[item]
+    return block
+
+
+def price(joined: Joined) -> Block:
+    """The item's price, alone and against what the shopper usually pays and now looks at."""
+    own = joined.price[joined.item]
+    usual = _median(
+        joined.of_request[joined.bought], joined.past.price[joined.bought], joined.requests
+    )
+    context = joined.inputs.context
+    looked_at = _median(context.request, joined.price[context.item], joined.requests)
+    return {
+        "price": own,
+        "price_to_usual": ratio(own, usual[joined.request]),
+        "price_to_context": ratio(own, looked_at[joined.request]),
+        "price_to_paid": ratio(own, joined.inputs.statistics.mean_price[joined.item]),
+    }
+
+
+def category(joined: Joined) -> Block:
+    """Share of the shopper's events, and of what they look at, in the item's category and brand."""
+    context = joined.inputs.context
+    events = joined.interest
+    block: Block = {}
+    for name in ("category", "brand"):
+        codes = getattr(joined.inputs.items, name).astype(np.int64)
+        past = codes[joined.past.item[events]]
+        block[f"{name}_share"] = _share(joined, codes, joined.of_request[events], past)
+        block[f"{name}_in_context"] = _share(joined, codes, context.request, codes[context.item])
+    return block
+
+
+def age(joined: Joined) -> Block:
+    """Days since the item was listed, first sold and last sold; NaN where it never was."""
+    statistics, item = joined.inputs.statistics, joined.item
+    listed = days_between(joined.inputs.items.created_at[item], joined.as_of)
+    return {
+        "days_since_listed": np.maximum(listed, 0),
+        "days_since_first_sold": days_between(statistics.first_sold[item], joined.as_of),
+        "days_since_last_sold": days_between(statistics.last_sold[item], joined.as_of),
+    }
+
+
+def _relative(counts: Floats) -> Floats:
+    mean = counts.sum(axis=1) / np.maximum((counts > 0).sum(axis=1), 1)
+    scaled: Floats = counts / np.maximum(mean, 1e-9)[:, None]
+    return scaled.astype(np.float32)
+
+
+def _trend(relative: Floats) -> Floats:
+    """Log ratio of the last month's relative count to the last quarter's; 0 when alike."""
+    trend: Floats = np.log((relative[MONTH] + SMOOTHING) / (relative[QUARTER] + SMOOTHING))
+    return trend
+
+
+def _median(request: Ints, value: Floats, requests: int) -> Floats:
+    """float32 (requests,): median of the values known in each request; NaN where there are none."""
+    known = ~np.isnan(value)
+    request, value = request[known], value[known]
+    ordered = value[np.lexsort((value, request))]
+    count = np.bincount(request, minlength=requests)
+    start = np.cumsum(count) - count
+    padded = np.append(ordered, np.float32(np.nan))
+    low = padded[np.where(count > 0, start + (count - 1) // 2, len(ordered))]
+    high = padded[np.where(count > 0, start + count // 2, len(ordered))]
+    return ((low + high) / 2).astype(np.float32)
+
+
+def _share(joined: Joined, codes: Ints, request: Ints, code: Ints) -> Floats:
+    """Share of a request's entries that have the candidate's code; NaN without entries or code."""
+    span = int(codes.max(initial=0)) + 1
+    entries = np.sort((request * span + code)[code >= 0])
+    own = codes[joined.item]
+    wanted = joined.request * span + own
+    same = np.searchsorted(entries, wanted, "right") - np.searchsorted(entries, wanted, "left")
+    total = np.bincount(request, minlength=joined.requests)[joined.request]
+    share = ratio(same.astype(np.float32), total.astype(np.float32))
+    return np.where(own >= 0, share, np.nan).astype(np.float32)

@@ -1,0 +1,96 @@
+"""A real gRPC server on a free port, the shelf's recommender behind it, and a way to call it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Final, cast
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+from shelf_ranker import ShelfRanker
+
+from recsys import v1
+from serving.server import Server
+from serving.settings import ServerSettings
+
+NOW: Final = datetime(2030, 3, 2, 12, tzinfo=UTC)
+
+
+class Call:
+    """One connection: the service's methods by name, health, and nothing in between."""
+
+    def __init__(self, address: str) -> None:
+        self.port = int(address.rpartition(":")[2])
+        self.channel = grpc.insecure_channel(address)
+        self.stub = v1.RecommendationServiceStub(self.channel)
+        self.health = health_pb2_grpc.HealthStub(self.channel)
+
+    def recommend(self, timeout: float | None = 5.0, **fields: object) -> v1.RecommendResponse:
+        request = v1.RecommendRequest(**fields)  # type: ignore[arg-type]
+        response: v1.RecommendResponse = self.stub.Recommend(request, timeout=timeout)
+        return response
+
+    def send(self, request: Message) -> Message:
+        method = type(request).__name__.removesuffix("Request")
+        response: Message = getattr(self.stub, method)(request, timeout=5.0)
+        return response
+
+    def health_of(self, service: str) -> int:
+        status: int = self.health.Check(health_pb2.HealthCheckRequest(service=service)).status
+        return status
+
+
+@contextmanager
+def running(ranker: ShelfRanker | None, **given_settings: object) -> Iterator[tuple[Server, Call]]:
+    """A started server, with `ranker` installed unless it is None, and a connection to it."""
+    chosen = {"port": 0, "drain_seconds": 2.0, **given_settings}
+    server = Server(ServerSettings.model_validate(chosen), clock=lambda: NOW)
+    call = Call(server.start())
+    if ranker:
+        server.install(ranker)
+        ranker.asked.clear()
+    try:
+        yield server, call
+    finally:
+        call.channel.close()
+        server.drain()
+
+
+def refusal(action: Callable[[], object]) -> tuple[grpc.StatusCode, str, list[str]]:
+    """Status, text and blamed fields of a call that must fail."""
+    with pytest.raises(grpc.RpcError) as caught:
+        action()
+    failure = cast("grpc.Call", caught.value)
+    said = rpc_status.from_call(failure)
+    blamed = []
+    for detail in said.details if said else ():
+        bad = error_details_pb2.BadRequest()
+        assert detail.Unpack(bad)
+        blamed += [violation.field for violation in bad.field_violations]
+    return failure.code(), failure.details() or "", blamed
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end, "waited 10 s in vain"
+        time.sleep(0.01)
+
+
+def raising(error: Exception) -> Callable[[], None]:
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+def waits(gate: threading.Event) -> None:
+    assert gate.wait(10)

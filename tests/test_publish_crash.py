@@ -1,0 +1,200 @@
+"""Publishing survives kill -9 and a failing disk at every call: what is current is always whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import publisher
+import pytest
+
+from recsys.bundle import Registry
+from recsys.errors import BundleError
+
+SCRIPT = Path(publisher.__file__)
+OLD, NEW = 1, 2
+MOST_CALLS = 60
+
+
+def run(arguments: Sequence[str | Path], prefix: Sequence[str] = ()) -> int:
+    """Exit code of the publisher; minus the signal where one killed it."""
+    command = [*prefix, sys.executable, "-B", str(SCRIPT), *map(str, arguments)]
+    result = subprocess.run(command, check=False, capture_output=True, timeout=60)
+    return result.returncode
+
+
+@pytest.fixture(scope="module")
+def strace(tmp_path_factory: pytest.TempPathFactory) -> str:
+    program = shutil.which("strace")
+    if program is None:
+        pytest.skip("strace is not installed")
+    log = tmp_path_factory.mktemp("strace") / "log"
+    probe = subprocess.run([program, "-f", "-o", log, "true"], check=False, capture_output=True)
+    if probe.returncode != 0:
+        pytest.skip(f"strace may not trace here: {probe.stderr.decode().strip()}")
+    return program
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry that serves a bundle, with what a publisher killed earlier has left."""
+    root = tmp_path_factory.mktemp("before") / "registry"
+    publisher.publish(root, OLD)
+    leftover = root / "bundles" / ".tmp-dead"
+    leftover.mkdir()
+    (leftover / "half.json").write_text("{")
+    return root
+
+
+def fresh(before: Path, folder: Path) -> Path:
+    root = folder / "registry"
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(before, root)
+    return root
+
+
+def assert_whole(root: Path) -> None:
+    """The old bundle or the new one is current; every version that can be seen is complete."""
+    registry = Registry(root)
+    seeds = {version: registry.verify(version).seed for version in registry.versions()}
+    assert seeds in ({"v000001": OLD}, {"v000001": OLD, "v000002": NEW})
+    assert registry.current() in seeds
+
+
+def assert_next_publish_succeeds(root: Path) -> None:
+    assert publisher.publish(root, NEW) == "v000002"
+    assert Registry(root).current() == "v000002"
+    assert_whole(root)
+    names = {path.name for path in root.rglob("*")}
+    assert not [name for name in names if ".tmp" in name], "leftovers were not collected"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-B", str(SCRIPT)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        yield process
+        process.communicate()
+
+
+def killed_at(server: subprocess.Popen[str], root: Path, number: int) -> int:
+    assert server.stdin is not None
+    assert server.stdout is not None
+    server.stdin.write(f"{root}\t{NEW}\t{number}\n")
+    server.stdin.flush()
+    return int(server.stdout.readline())
+
+
+def test_kill_before_every_call_that_changes_the_disk_leaves_a_whole_bundle_current(
+    server: subprocess.Popen[str], before: Path, tmp_path: Path
+) -> None:
+    codes = []
+    for number in range(1, MOST_CALLS):
+        root = fresh(before, tmp_path)
+        codes.append(killed_at(server, root, number))
+        assert_whole(root)
+        assert_next_publish_succeeds(root)
+        if codes[-1] == 0:
+            break
+    assert codes[-1] == 0
+    assert set(codes[:-1]) == {-signal.SIGKILL}
+    assert len(codes) > 20, "the publisher was not killed at its calls"
+
+
+def test_a_failing_disk_leaves_a_whole_bundle_current_and_no_staged_files(
+    before: Path, tmp_path: Path
+) -> None:
+    hits: list[int] = []
+    for number in range(1, MOST_CALLS):
+
+        def fail(number: int = number) -> None:
+            hits.append(number)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        root = fresh(before, tmp_path)
+        with suppress(BundleError, OSError), publisher.at_call(number, fail):
+            publisher.publish(root, NEW)
+        assert_whole(root)
+        assert_next_publish_succeeds(root)
+        if number not in hits:
+            break
+    assert 20 < len(hits) < MOST_CALLS - 1
+
+
+def codes_under(strace: str, inject: str, before: Path, tmp_path: Path) -> list[int]:
+    """Exit codes with a fault at the first, second, ... call, up to the one that met none."""
+    codes = []
+    for number in range(1, MOST_CALLS):
+        root = fresh(before, tmp_path)
+        trace = ["-e", f"trace={inject.partition(':')[0]}", "-e", f"inject={inject}:when={number}"]
+        codes.append(run([root, str(NEW)], [strace, "-f", "-o", str(tmp_path / "log"), *trace]))
+        assert_whole(root)
+        assert_next_publish_succeeds(root)
+        if codes[-1] == 0:
+            break
+    return codes
+
+
+def test_kill_at_every_write_leaves_a_whole_bundle_current(
+    strace: str, before: Path, tmp_path: Path
+) -> None:
+    *killed, last = codes_under(strace, "write:signal=KILL", before, tmp_path)
+    assert last == 0
+    assert set(killed) <= {-signal.SIGKILL, 128 + signal.SIGKILL}
+    assert len(killed) >= len(publisher.BUILT)
+
+
+def test_a_full_disk_at_every_write_is_an_error_that_leaves_a_whole_bundle_current(
+    strace: str, before: Path, tmp_path: Path
+) -> None:
+    *failed, last = codes_under(strace, "write:error=ENOSPC", before, tmp_path)
+    assert last == 0
+    assert set(failed) == {1}, "expected an exception, not a crash"
+
+
+def trace(strace: str, root: Path, log: Path) -> list[str]:
+    """The publisher's calls as strace prints them, with the paths of descriptors."""
+    names = "openat,write,pwrite64,fsync,?rename,?renameat,renameat2"
+    prefix = [strace, "-f", "-y", "-s", "0", "-o", str(log), "-e", f"trace={names}"]
+    assert run([root, str(NEW)], prefix) == 0
+    return log.read_text().splitlines()
+
+
+def renames(lines: list[str]) -> Iterator[tuple[int, str, str]]:
+    for row, line in enumerate(lines):
+        match = re.search(r'rename\w*\(.*?"([^"]+)".*?"([^"]+)"', line)
+        if match and ".tmp-" not in match[2]:  # within the staged folder order does not matter
+            yield row, match[1], match[2]
+
+
+def rows_of(lines: list[str], pattern: str, path: str) -> list[int]:
+    return [row for row, line in enumerate(lines) if re.search(pattern + re.escape(path), line)]
+
+
+def test_everything_is_flushed_before_its_rename_and_the_folder_after_it(
+    strace: str, before: Path, tmp_path: Path
+) -> None:
+    root = fresh(before, tmp_path)
+    lines = trace(strace, root, tmp_path / "log")
+    found = list(renames(lines))
+    assert [Path(target).name for _, _, target in found] == ["v000002", "HIGHEST", "CURRENT"]
+    for row, source, target in found:
+        inner = [str(path.relative_to(target)) for path in Path(target).rglob("*")]
+        for path in (str(Path(source, name)) for name in [*inner, "."]):
+            flushed = rows_of(lines[:row], r"fsync\(\d+<", f"{path}>")
+            written = rows_of(lines[:row], r"(write|pwrite64)\(\d+<", f"{path}>")
+            assert flushed, f"{path} was renamed to {target} before it was flushed"
+            assert not written or written[-1] < flushed[-1], f"{path} was written after its flush"
+        folder = f"{Path(target).parent}>"
+        later = [other for other, _, _ in found if other > row]
+        until = later[0] if later else len(lines)
+        assert rows_of(lines[row:until], r"fsync\(\d+<", folder), f"{target}'s folder not flushed"

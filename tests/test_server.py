@@ -1,0 +1,208 @@
+"""The server's life: start, health, limits, faults, logs, drain."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from shelf_ranker import HORIZON, SHELF, ShelfRanker
+from shelf_server import Call, raising, refusal, running, until, waits
+
+from recsys import v1
+from recsys.errors import BundleCorruptError, ConfigurationError, ModelError
+from serving.logs import configure_logs
+from serving.server import SERVICE, Server
+from serving.settings import ServerSettings
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+CANARY = "canary-4711"
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """What the server logs during the test."""
+    stream = io.StringIO()
+    before = logging.root.handlers[:], logging.root.level
+    configure_logs(stream)
+    yield stream
+    logging.captureWarnings(capture=False)
+    logging.root.handlers[:], logging.root.level = before
+
+
+def test_a_clock_behind_the_horizon_answers_for_the_horizon() -> None:
+    ranker = ShelfRanker()
+    server = Server(ServerSettings(port=0), clock=lambda: datetime(2001, 1, 1, tzinfo=UTC))
+    call = Call(server.start())
+    server.install(ranker)
+    call.recommend()
+    assert ranker.asked[-1].as_of == HORIZON  # type: ignore[union-attr]
+    call.channel.close()
+    server.drain()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (KeyError(CANARY), grpc.StatusCode.INTERNAL),
+        (ModelError(f"weights at {CANARY}"), grpc.StatusCode.INTERNAL),
+        (BundleCorruptError(f"damaged: {CANARY}"), grpc.StatusCode.FAILED_PRECONDITION),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_fault_tells_the_caller_an_id_and_the_log_where(
+    log: io.StringIO, error: Exception, code: grpc.StatusCode
+) -> None:
+    ranker = ShelfRanker()
+    with running(ranker) as (_, call):
+        ranker.before_answering = raising(error)
+        found, text, _ = refusal(lambda: call.recommend(user_id=CANARY, query=CANARY))
+    assert found is code
+    assert CANARY not in text
+    fault = next(line for line in lines(log) if line["event"] == "fault")
+    assert str(fault["fault_id"]) in text
+    assert type(error).__name__ in str(fault["error"])
+    assert "shelf_ranker.py" in str(fault["error"])
+    assert CANARY not in log.getvalue()
+
+
+def test_every_call_is_one_json_line_without_what_was_asked(log: io.StringIO) -> None:
+    with running(ShelfRanker()) as (_, call):
+        call.recommend(user_id=CANARY, session_id=CANARY, query=f"{CANARY}\n%s\x1b[31m")
+        refusal(lambda: call.recommend(user_id=CANARY, context_item_ids=[CANARY * 99]))
+        refusal(lambda: call.send(v1.SimilarItemsRequest(item_id=CANARY)))
+    calls = [line for line in lines(log) if line["event"] == "call"]
+    assert [line["code"] for line in calls] == ["OK", "INVALID_ARGUMENT", "NOT_FOUND"]
+    assert CANARY not in log.getvalue()
+
+
+def test_health_follows_the_server_from_start_to_drain() -> None:
+    with running(None) as (server, call):
+        assert call.health_of("") == call.health_of(SERVICE) == NOT_SERVING
+        assert refusal(call.recommend)[0] is grpc.StatusCode.UNAVAILABLE
+        server.install(ShelfRanker())
+        assert call.health_of("") == call.health_of(SERVICE) == SERVING
+        watch = call.health.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+        assert next(watch).status == SERVING
+        server.drain()
+        assert next(watch).status == NOT_SERVING
+        assert refusal(call.recommend)[0] is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_recommender_that_fails_its_first_call_never_serves() -> None:
+    broken = ShelfRanker(raising(ModelError("no weights")))
+    with running(None) as (server, call):
+        with pytest.raises(ModelError):
+            server.install(broken)
+        assert call.health_of(SERVICE) == NOT_SERVING
+
+
+def test_calls_under_way_finish_while_the_server_drains() -> None:
+    gate = threading.Event()
+    ranker = ShelfRanker()
+    with running(ranker, workers=6) as (server, call), ThreadPoolExecutor(7) as pool:
+        ranker.before_answering = lambda: waits(gate)
+        answers = [pool.submit(call.recommend) for _ in range(6)]
+        until(lambda: len(ranker.asked) == 6)
+        drained = pool.submit(server.drain)
+        until(lambda: is_unavailable(call))
+        assert not any(answer.done() for answer in answers)
+        gate.set()
+        assert all(len(answer.result().items) == len(SHELF) for answer in answers)
+        drained.result()
+
+
+def test_calls_beyond_the_limit_are_refused_at_once_while_health_answers() -> None:
+    gate = threading.Event()
+    ranker = ShelfRanker()
+    with (
+        running(ranker, workers=1, max_waiting_calls=2) as (_, call),
+        ThreadPoolExecutor(10) as pool,
+    ):
+        ranker.before_answering = lambda: waits(gate)
+        answers = [pool.submit(call.recommend) for _ in range(10)]
+        until(lambda: sum(answer.done() for answer in answers) == 7)
+        assert call.health_of(SERVICE) == SERVING
+        assert len(ranker.asked) == 1
+        refused = [answer for answer in answers if answer.done()]
+        gate.set()
+        for answer in refused:
+            assert refusal(answer.result)[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert all(answer.result().items for answer in answers if answer not in refused)
+
+
+def test_a_call_that_expires_or_is_cancelled_in_the_queue_is_never_scored() -> None:
+    gate = threading.Event()
+    ranker = ShelfRanker()
+    with running(ranker, workers=1) as (_, call), ThreadPoolExecutor(1) as pool:
+        ranker.before_answering = lambda: waits(gate)
+        first = pool.submit(call.recommend)
+        until(lambda: len(ranker.asked) == 1)
+        late = refusal(lambda: call.recommend(timeout=0.1))
+        cancelled = call.stub.Recommend.future(v1.RecommendRequest(), timeout=5.0)
+        time.sleep(0.1)  # let it reach the queue
+        cancelled.cancel()
+        time.sleep(0.1)  # let the server hear of it
+        gate.set()
+        first.result()
+        call.recommend()
+        assert late[0] is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert len(ranker.asked) == 2
+
+
+def test_a_call_without_deadline_waits_no_longer_than_the_setting() -> None:
+    gate = threading.Event()
+    ranker = ShelfRanker()
+    with (
+        running(ranker, workers=1, max_wait_seconds=0.1) as (_, call),
+        ThreadPoolExecutor(1) as pool,
+    ):
+        ranker.before_answering = lambda: waits(gate)
+        first = pool.submit(call.recommend)
+        until(lambda: len(ranker.asked) == 1)
+        code, _, _ = refusal(lambda: call.recommend(timeout=None))
+        gate.set()
+        first.result()
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_second_server_on_the_port_is_refused() -> None:
+    with running(ShelfRanker()) as (_, call):
+        second = Server(ServerSettings(port=call.port))
+        with pytest.raises(ConfigurationError, match="another process has the port"):
+            second.start()
+
+
+def test_reflection_answers_only_when_asked_for() -> None:
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    with running(None) as (_, call):
+        stub = reflection_pb2_grpc.ServerReflectionStub(call.channel)
+        code, _, _ = refusal(lambda: list(stub.ServerReflectionInfo(iter([request]))))
+        assert code is grpc.StatusCode.UNIMPLEMENTED
+    with running(None, reflection=True) as (_, call):
+        stub = reflection_pb2_grpc.ServerReflectionStub(call.channel)
+        [answer] = stub.ServerReflectionInfo(iter([request]))
+        names = {service.name for service in answer.list_services_response.service}
+        assert {SERVICE, "grpc.health.v1.Health"} <= names
+
+
+def is_unavailable(call: Call) -> bool:
+    try:
+        call.health_of(SERVICE)
+    except grpc.RpcError as failure:
+        return failure.code() is grpc.StatusCode.UNAVAILABLE
+    return False
+
+
+def lines(log: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in log.getvalue().splitlines()]

@@ -1,0 +1,395 @@
+"""Fine-tuning the cross-encoder with transformers' Trainer: early stopping, resume, best kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import Progress, TaskID
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+from transformers import (
+    EarlyStoppingCallback,
+    EvalPrediction,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from recsys.config import CrossEncoderConfig
+from recsys.text import CLICK, PURCHASE, CrossEncoder, StateTable, TokenTable, autocast
+from training.examples import CLICKED, PADDING, PURCHASED, Groups
+
+Batch = dict[str, Tensor]
+METRIC = "ndcg"
+
+
+@dataclass(frozen=True)
+class TextRows:
+    """The texts that groups refer to: items in catalogue order, then queries.
+
+    Attributes:
+        tokens: their token ids.
+        states: their states at the join layer when everything below it is frozen, else None.
+    """
+
+    tokens: TokenTable
+    states: StateTable | None
+
+
+class GroupDataset(Dataset[int]):
+    """Positions of groups; the collator looks the groups up, so that a batch is gathered at once."""
+
+    def __init__(self, groups: Groups) -> None:
+        self.groups = groups
+
+    def __len__(self) -> int:
+        return len(self.groups.item)
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Turns positions of groups into one batch of tensors; every distinct text stands in it once."""
+
+    groups: Groups
+    texts: TextRows
+
+    def __call__(self, positions: Sequence[int]) -> Batch:
+        """Build the inputs of `TrainedCrossEncoder.forward` for b groups of k items."""
+        rows = np.asarray(positions)
+        item, label = self.groups.item[rows].astype(np.int64), self.groups.label[rows]
+        segments = _padded_segments(self.groups, rows)
+        distinct, place = np.unique(
+            np.concatenate([segments.ravel(), item.ravel()]), return_inverse=True
+        )
+        shift = int(distinct[0] < 0)
+        place = place - shift
+        texts = torch.from_numpy(distinct[shift:])
+        batch = {
+            "segments": torch.from_numpy(place[: segments.size].reshape(segments.shape)),
+            "items": torch.from_numpy(place[segments.size :].reshape(item.shape)),
+            "kind": torch.from_numpy(self.groups.shoppers.kind[rows]),
+            "relevant": torch.from_numpy(self.groups.relevant[rows]),
+            "labels": torch.from_numpy(label.astype(np.int64)),
+        }
+        table = self.texts.states or self.texts.tokens
+        name = "states" if self.texts.states else "ids"
+        batch[name], batch["mask"] = table.padded(texts)
+        return batch
+
+
+def _padded_segments(groups: Groups, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Segments (b, s) of the given groups, -1 where a group has fewer."""
+    offsets = groups.shoppers.offsets
+    start, length = offsets[rows], offsets[rows + 1] - offsets[rows]
+    step = np.arange(max(int(length.max()), 1))
+    place = np.minimum(start[:, None] + step, max(len(groups.shoppers.segments) - 1, 0))
+    return np.where(step < length[:, None], groups.shoppers.segments[place], -1)
+
+
+class TrainedCrossEncoder(nn.Module):
+    """The cross-encoder with its losses, as `Trainer` wants it.
+
+    Args:
+        encoder: the model that is fine-tuned.
+        config: loss weights.
+    """
+
+    def __init__(self, encoder: CrossEncoder, config: CrossEncoderConfig) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.recipe = config
+
+    def forward(  # noqa: PLR0913  # the batch's tensors, by name
+        self,
+        segments: Tensor,
+        items: Tensor,
+        kind: Tensor,
+        relevant: Tensor,
+        labels: Tensor,
+        mask: Tensor,
+        states: Tensor | None = None,
+        ids: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Loss and logits of b groups.
+
+        Args:
+            segments: int64 (b, s), places of the segments among the u texts, -1 for none.
+            items: int64 (b, k), places of the items among the u texts.
+            kind: int64 (b,), kind of the shopper's text.
+            relevant: int64 (b,), passed through for the metric.
+            labels: int64 (b, k), see `training.examples`.
+            mask: bool (u, t).
+            states: float16 (u, t, d) at the join layer; or
+            ids: int64 (u, t), token ids, when layers below the join are trained, too.
+        """
+        if states is None:
+            states = self.encoder.join_states(ids, mask)
+        states = states.float()
+        used, place = torch.unique(segments, return_inverse=True)
+        shift = int(used[0] < 0)
+        side = self.encoder.shopper_side(
+            states[used[shift:]], mask[used[shift:]], place - shift, kind
+        )
+        item_mask = mask[items] & (labels != PADDING).unsqueeze(-1)
+        logits = self.encoder.score(states[items], item_mask, side)
+        return {"loss": group_loss(logits, labels, self.recipe), "logits": logits}
+
+
+def group_loss(logits: Tensor, labels: Tensor, config: CrossEncoderConfig) -> Tensor:
+    """The weighted sum of the losses; each is a mean, so weights don't depend on the batch's size.
+
+    Binary cross-entropy of the click and the purchase output over all items, and the listwise softmax
+    cross-entropy (ListNet with one-hot targets, Cao et al., 2007) of each positive against the
+    negatives of its group: clicks on the click output, purchases on the purchase output.
+
+    Args:
+        logits: float32 (b, k, 2).
+        labels: int64 (b, k); `PADDING` counts nowhere.
+        config: weights.
+    """
+    real = labels != PADDING
+    click, bought = labels >= CLICKED, labels == PURCHASED
+    loss = logits.new_zeros(())
+    for column, truth, weight in (
+        (CLICK, click, config.click_weight),
+        (PURCHASE, bought, config.purchase_weight),
+    ):
+        if weight:
+            loss = loss + weight * functional.binary_cross_entropy_with_logits(
+                logits[..., column][real], truth[real].float()
+            )
+        if config.listwise_weight:
+            loss = loss + config.listwise_weight * _listwise(logits[..., column], truth, real)
+    return loss
+
+
+def _listwise(logits: Tensor, truth: Tensor, real: Tensor) -> Tensor:
+    """Mean over positives of -log softmax against the negatives of the group; 0 without positives."""
+    others = logits.masked_fill(truth | ~real, -torch.inf).logsumexp(-1, keepdim=True)
+    losses = functional.softplus(others - logits)
+    usable = truth & others.isfinite()
+    return losses[usable].mean() if usable.any() else logits.sum() * 0.0
+
+
+def ranking_scores(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The score that validation ranks by: the mean of both raw logits, float32 (g, k)."""
+    mean: NDArray[np.float32] = logits.mean(-1)
+    return mean
+
+
+def group_ndcg(
+    scores: NDArray[np.floating], groups_label: NDArray[np.integer], relevant: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """NDCG@10 with binary gain of each group, float64 (g,).
+
+    The ideal holds all positives of the shopper, so a positive that is not among the group's items
+    counts as missed. Ties keep the order of the item's place, which carries no information.
+    """
+    masked = np.where(groups_label == PADDING, -np.inf, scores)
+    order = np.argsort(-masked, axis=1, kind="stable")[:, :10]
+    hit = np.take_along_axis(groups_label, order, axis=1) >= CLICKED
+    discount = 1.0 / np.log2(np.arange(2, 12))
+    ideal = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(relevant, 10)]
+    gained = hit @ discount[: hit.shape[1]]
+    return np.divide(gained, ideal, out=np.zeros(len(hit)), where=ideal > 0)
+
+
+def _metrics(prediction: EvalPrediction) -> dict[str, float]:
+    labels, relevant = prediction.label_ids
+    scores = ranking_scores(np.asarray(prediction.predictions))
+    return {METRIC: float(group_ndcg(scores, labels, relevant).mean())}
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What fine-tuning did.
+
+    Attributes:
+        history: the Trainer's log: one entry per logged step or evaluation.
+        steps: optimiser steps made.
+        best_step: the step whose weights were kept; 0 when the untuned model was never beaten.
+    """
+
+    history: list[dict[str, float]]
+    steps: int
+    best_step: int
+
+
+class _GroupTrainer(Trainer):
+    """A Trainer with a higher rate for the parts that start from scratch."""
+
+    def create_optimizer(self, *_: object) -> torch.optim.Optimizer:
+        config: CrossEncoderConfig = self.model.recipe  # type: ignore[union-attr, assignment]
+        trained = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]  # type: ignore[union-attr]
+        fresh = [p for n, p in trained if ".bert." not in n]
+        pretrained = [p for n, p in trained if ".bert." in n]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": pretrained, "lr": config.learning_rate},
+                {"params": fresh, "lr": config.head_learning_rate},
+            ],
+            weight_decay=config.weight_decay,
+        )
+        return self.optimizer
+
+
+class _Bar(TrainerCallback):
+    """Shows steps and the latest validation figure on a progress bar."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: TaskID | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        del args, control
+        self._task = self._progress.add_task("fine-tune", total=state.max_steps)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        del args, control
+        if self._task is not None:
+            self._progress.update(self._task, completed=state.global_step)
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        del args, control
+        latest = [
+            entry[f"eval_{METRIC}"] for entry in state.log_history if f"eval_{METRIC}" in entry
+        ]
+        if self._task is not None and latest:
+            text = f"fine-tune (validation NDCG@10 {latest[-1]:.4f}, best {max(latest):.4f})"
+            self._progress.update(self._task, description=text)
+
+
+def fit_cross_encoder(
+    encoder: CrossEncoder,
+    texts: TextRows,
+    groups: Groups,
+    validation: Groups,
+    job: FitJob,
+) -> FitResult:
+    """Fine-tune `encoder` in place; the weights of the best validation NDCG@10 are kept.
+
+    A run that was killed goes on from its last complete checkpoint in `job.folder`. The untuned
+    model is evaluated first and counts as step 0, so the result is never worse than it on validation.
+    """
+    model = TrainedCrossEncoder(encoder, job.config)
+    encoder.freeze(job.config.frozen_layers)
+    trainer = _GroupTrainer(
+        model=model,
+        args=_arguments(job),
+        train_dataset=GroupDataset(groups),
+        eval_dataset=GroupDataset(validation),
+        data_collator=Collator(groups, texts),
+        compute_metrics=_metrics,
+        callbacks=[EarlyStoppingCallback(job.config.patience), _Bar(job.progress)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.get_eval_dataloader = partial(_evaluation_loader, validation, texts, job)  # type: ignore[method-assign]
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(job.folder))
+    encoder.eval()
+    state = trainer.state
+    best = Path(state.best_model_checkpoint or "checkpoint-0").name.removeprefix("checkpoint-")
+    return FitResult([dict(entry) for entry in state.log_history], state.global_step, int(best))
+
+
+@dataclass(frozen=True)
+class FitJob:
+    """How and where fine-tuning runs.
+
+    Attributes:
+        config: the recipe.
+        folder: checkpoints go here.
+        seed: of the order of groups and of dropout.
+        progress: shows the steps.
+    """
+
+    config: CrossEncoderConfig
+    folder: Path
+    seed: int
+    progress: Progress
+
+
+def _arguments(job: FitJob) -> TrainingArguments:
+    config = job.config
+    return TrainingArguments(
+        output_dir=str(job.folder),
+        per_device_train_batch_size=config.groups_per_batch,
+        num_train_epochs=config.epochs,
+        lr_scheduler_type="linear",
+        warmup_steps=config.warmup_share,
+        max_grad_norm=1.0,
+        eval_strategy="steps",
+        eval_steps=config.evaluation_steps,
+        eval_on_start=True,
+        save_strategy="steps",
+        save_steps=config.evaluation_steps,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model=METRIC,
+        greater_is_better=True,
+        logging_steps=5,
+        bf16=config.precision == "bf16",
+        seed=job.seed % 2**32,
+        use_cpu=True,
+        remove_unused_columns=False,
+        label_names=["labels", "relevant"],
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+
+
+def _evaluation_loader(
+    validation: Groups, texts: TextRows, job: FitJob, *_: object
+) -> DataLoader[int]:
+    return DataLoader(
+        GroupDataset(validation),
+        batch_size=max(job.config.groups_per_batch // 4, 1),
+        collate_fn=Collator(validation, texts),
+    )
+
+
+def last_complete_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end; others are removed."""
+    complete: dict[int, Path] = {}
+    for checkpoint in folder.glob("checkpoint-*"):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text())
+            complete[int(checkpoint.name.removeprefix("checkpoint-"))] = checkpoint
+        except (OSError, ValueError):
+            shutil.rmtree(checkpoint)
+    return str(complete[max(complete)]) if complete else None
+
+
+@torch.inference_mode()
+def score_groups(
+    encoder: CrossEncoder, texts: TextRows, groups: Groups, job: FitJob
+) -> NDArray[np.float32]:
+    """Ranking scores float32 (g, k) of all groups by the encoder as it is."""
+    model = TrainedCrossEncoder(encoder, job.config).eval()
+    scores = []
+    for batch in _evaluation_loader(groups, texts, job):
+        with autocast(job.config.precision):
+            logits = model(**batch)["logits"]
+        scores.append(ranking_scores(logits.float().numpy()))
+    return np.concatenate(scores)

@@ -1,0 +1,222 @@
+"""The ranked lists that an evaluation compares: baselines, peers and the bundle's own answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.evaluation import NextPeriod, id_hashes, popularity, tie_keys, top_k, truth_kind
+from recsys.interactions import EventKind, InteractionLog
+from recsys.recommender import ItemFilter, RankedList, RankRequest, RecommendRequest
+from training.peers import Scorer, bm25_knn, event_matrix, purchase_matrix
+from training.report import LIST_LENGTH
+
+Advance = Callable[[int], None]
+"""Told how many customers are done."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_CHUNK_SCORES: Final = 2_000_000
+
+
+class TextScores(Protocol):
+    """Text scores of n requests by m items, higher is better."""
+
+    @property
+    def zero_shot(self) -> NDArray[np.float32]:
+        """(n, m), similarity by the untuned encoder."""
+        ...
+
+    @property
+    def fine_tuned(self) -> NDArray[np.float32]:
+        """(n, m), logits of the fine-tuned cross-encoder."""
+        ...
+
+
+class EvaluatedRecommender(Protocol):
+    """What an evaluation asks of a loaded bundle."""
+
+    @property
+    def version(self) -> str:
+        """Version of the bundle."""
+        ...
+
+    @property
+    def horizon(self) -> datetime:
+        """Events before it are in the bundle."""
+        ...
+
+    def recommend_many(
+        self, requests: Sequence[RecommendRequest], advance: Advance | None
+    ) -> list[RankedList]:
+        """The answers `recommend` gives, in the order of the requests."""
+        ...
+
+    def rank_many(
+        self, requests: Sequence[RankRequest], advance: Advance | None
+    ) -> list[RankedList]:
+        """The answers `rank` gives, in the order of the requests."""
+        ...
+
+    def text_scores(
+        self, requests: Sequence[RecommendRequest], item_ids: Sequence[str]
+    ) -> TextScores:
+        """Text scores of all the items for each request's shopper."""
+        ...
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A dataset's log and its catalogue, looked at from the cut.
+
+    Attributes:
+        log: the whole log.
+        seen: bool (items,), the item is in any event before the cut, impressions included.
+        start: the cut in microseconds.
+        seed: seed of the tie-breaking hashes.
+    """
+
+    log: InteractionLog
+    seen: NDArray[np.bool_]
+    start: int
+    seed: int
+
+    @cached_property
+    def item_hashes(self) -> NDArray[np.uint64]:
+        """uint64 (items,)."""
+        return id_hashes(self.log.item_ids, self.seed)
+
+    @cached_property
+    def user_hashes(self) -> NDArray[np.uint64]:
+        """uint64 (users,)."""
+        return id_hashes(self.log.user_ids, self.seed)
+
+    @property
+    def as_of(self) -> datetime:
+        """The cut."""
+        return _EPOCH + timedelta(microseconds=self.start)
+
+    @cached_property
+    def cold_items(self) -> NDArray[np.int64]:
+        """int64 (c,), rows of the items not seen, in the order of their hashes."""
+        rows = np.flatnonzero(~self.seen)
+        return rows[np.argsort(self.item_hashes[rows])]
+
+    def best(
+        self, users: NDArray[np.int64], items: NDArray[np.int64], scores: NDArray[np.floating]
+    ) -> NDArray[np.int32]:
+        """Item rows int32 (n, LIST_LENGTH) by scores (n, m) of `items` (m,), ties by hash."""
+        ties = tie_keys(self.user_hashes[users], self.item_hashes[items])
+        columns = top_k(scores, ties, LIST_LENGTH)
+        return np.where(columns >= 0, items[columns], -1).astype(np.int32)
+
+
+def scorers(shop: Shop, threads: int, *, peers: bool) -> dict[str, Scorer]:
+    """The systems that score the whole catalogue, by name; without `peers` popularity alone."""
+    kind = truth_kind(shop.log)
+    counts = popularity(shop.log, shop.start, kind)
+    found: dict[str, Scorer] = {"popularity": lambda users: np.tile(counts, (len(users), 1))}
+    if peers:
+        bought = purchase_matrix(shop.log, shop.start, kind)
+        touched = event_matrix(shop.log, shop.start)
+        found["bm25_knn"] = bm25_knn(bought, shop.item_hashes, threads)
+        found["bm25_knn_counts"] = bm25_knn(touched, shop.item_hashes, threads)
+    return found
+
+
+def rank_catalogue(
+    shop: Shop, period: NextPeriod, scorer: Scorer, advance: Advance, *, new: bool
+) -> NDArray[np.int32]:
+    """Lists from the full catalogue for each customer, without owned items when `new`."""
+    items = np.arange(len(shop.log.item_ids))
+    lists = np.full((len(period.users), LIST_LENGTH), -1, np.int32)
+    step = max(1, _CHUNK_SCORES // len(items))
+    for first in range(0, len(period.users), step):
+        chunk = period.take(np.arange(first, min(first + step, len(period.users))))
+        scores = scorer(chunk.users)
+        if new:
+            scores[chunk.owned.customer, chunk.owned.item] = -np.inf
+        lists[first : first + step] = shop.best(chunk.users, items, scores)
+        advance(len(chunk.users))
+    return lists
+
+
+@dataclass
+class Served:
+    """Asks a bundle and keeps count of what its answers lacked.
+
+    Attributes:
+        degraded: answers by `degraded` token.
+        owned: owned items that came although they were to be left out; taken off the lists.
+    """
+
+    shop: Shop
+    recommender: EvaluatedRecommender
+    degraded: Counter[str] = field(default_factory=Counter)
+    owned: int = 0
+
+    def recommended(self, period: NextPeriod, advance: Advance, *, new: bool) -> NDArray[np.int32]:
+        """The bundle's own lists, found by its own candidate sources: int32 (n, LIST_LENGTH)."""
+        requests = self.requests(period, new=new)
+        lists = self._rows(self.recommender.recommend_many(requests, advance))
+        return self._without_owned(lists, period) if new else lists
+
+    def ranked(
+        self, period: NextPeriod, items: NDArray[np.int64], advance: Advance
+    ) -> NDArray[np.int32]:
+        """The best of the given item rows by the bundle's `rank`: int32 (n, LIST_LENGTH)."""
+        ids = tuple(self.shop.log.item_ids[row] for row in items)
+        requests = [
+            RankRequest(item_ids=ids, user_id=user, as_of=self.shop.as_of)
+            for user in self._user_ids(period)
+        ]
+        return self._rows(self.recommender.rank_many(requests, advance))
+
+    def requests(self, period: NextPeriod, *, new: bool) -> list[RecommendRequest]:
+        """A request for each customer at the cut.
+
+        With `new`, purchases are left out by the filter that shops use; where clicks are the truth,
+        each customer's clicked items are excluded by id.
+        """
+        by_id = new and period.kind != EventKind.PURCHASE
+        filters = [
+            ItemFilter(
+                exclude_purchased=new and not by_id,
+                exclude_item_ids=self._owned_ids(period, place) if by_id else (),
+            )
+            for place in range(len(period.users))
+        ]
+        return [
+            RecommendRequest(user_id=user, page_size=LIST_LENGTH, filter=one, as_of=self.shop.as_of)
+            for user, one in zip(self._user_ids(period), filters, strict=True)
+        ]
+
+    def _user_ids(self, period: NextPeriod) -> list[str]:
+        return [self.shop.log.user_ids[row] for row in period.users]
+
+    def _owned_ids(self, period: NextPeriod, place: int) -> tuple[str, ...]:
+        first, last = period.owned.offsets[place : place + 2]
+        return tuple(self.shop.log.item_ids[row] for row in period.owned.item[first:last])
+
+    def _rows(self, answers: Sequence[RankedList]) -> NDArray[np.int32]:
+        """Answers as item rows; an item that the dataset does not have leaves an empty place."""
+        rows = self.shop.log.item_rows
+        lists = np.full((len(answers), LIST_LENGTH), -1, np.int32)
+        for place, answer in enumerate(answers):
+            self.degraded.update(answer.degraded)
+            found = [rows.get(item.item_id, -1) for item in answer.items[:LIST_LENGTH]]
+            lists[place, : len(found)] = found
+        return lists
+
+    def _without_owned(self, lists: NDArray[np.int32], period: NextPeriod) -> NDArray[np.int32]:
+        """Owned items taken out, the others moved up."""
+        owned = period.owned.places(np.arange(len(lists))[:, None], lists) >= 0
+        self.owned += int(owned.sum())
+        order = np.argsort(owned, axis=1, kind="stable")
+        return np.take_along_axis(np.where(owned, -1, lists), order, axis=1)

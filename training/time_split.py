@@ -1,0 +1,78 @@
+"""Division of the history before the cut into training, validation and label windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from recsys.config import WindowsConfig
+from recsys.errors import EmptyTableError
+from recsys.interactions import DAY_US, HOUR_US, InteractionLog, floor_to_hour
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Events with `start <= time < end`, microseconds since the epoch, UTC."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class TimeSplit:
+    """One global division by time; no slice overlaps another, and the encoder's come first.
+
+    Attributes:
+        train: what the encoder's gradient steps see.
+        validation: what its early stopping looks at.
+        windows: label windows of the ranker, oldest first; the last ends at the cut. The encoder's
+            test slice is the last of them.
+    """
+
+    train: Slice
+    validation: Slice
+    windows: tuple[Slice, ...]
+
+    @property
+    def test(self) -> Slice:
+        """The encoder's test slice."""
+        return self.windows[-1]
+
+    def describe(self) -> dict[str, list[str]]:
+        """Start and end of each slice as ISO 8601, for summaries."""
+        named = {"train": self.train, "validation": self.validation}
+        named |= {f"ranker window {i + 1}": window for i, window in enumerate(self.windows)}
+        return {name: [_iso(part.start), _iso(part.end)] for name, part in named.items()}
+
+
+def split_by_time(log: InteractionLog, until: int, config: WindowsConfig) -> TimeSplit:
+    """Divide the log's history before `until` (microseconds); slices start on full hours.
+
+    Raises:
+        EmptyTableError: the log spans too little time for a training slice.
+    """
+    if not len(log.time):
+        raise EmptyTableError("no events before the cut; training needs a history")
+    first = int(log.time.min())
+    wanted = config.ranker_windows * config.label_days + config.validation_days
+    share = min(1.0, config.max_share_of_history * (until - first) / (wanted * DAY_US))
+    label, held_back = (
+        int(share * days * DAY_US) for days in (config.label_days, config.validation_days)
+    )
+    if min(label, held_back) < HOUR_US:
+        raise EmptyTableError(
+            f"the log spans {(until - first) / DAY_US:.1f} days before the cut; "
+            f"{config.ranker_windows} label windows and a validation slice need at least an hour each"
+        )
+    starts = [floor_to_hour(until - label * (i + 1)) for i in range(config.ranker_windows)]
+    edges = [*reversed(starts), until]
+    validation = floor_to_hour(edges[0] - held_back)
+    return TimeSplit(
+        train=Slice(first, validation),
+        validation=Slice(validation, edges[0]),
+        windows=tuple(Slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)),
+    )
+
+
+def _iso(time: int) -> str:
+    return datetime.fromtimestamp(time / 1e6, tz=UTC).isoformat()
