@@ -37,13 +37,13 @@ class TextConfig(_Section):
 class WindowsConfig(_Section):
     """How the history before the cut is divided by time.
 
-    From the cut backwards: `ranker_windows` label windows for the ranker, then a validation and before it
-    the training slice for the encoder. The encoder's test slice is the last ranker window: the encoder
-    never saw it.
+    From the cut backwards: `ranker_windows` label windows for the ranker, then a validation and
+    before it the training slice for the encoder. The encoder's test slice is the last ranker
+    window: the encoder never saw it.
     """
 
     label_days: float = Field(default=30.0, gt=0)
-    """Length of one label window; what a shopper does in it is the truth for a list made at its start."""
+    """Length of a label window; what a shopper does in it is true for a list made at its start."""
 
     ranker_windows: int = Field(default=2, ge=1)
     """Label windows that the ranker learns from."""
@@ -52,7 +52,7 @@ class WindowsConfig(_Section):
     """Length of the encoder's validation slice."""
 
     max_share_of_history: float = Field(default=0.5, gt=0, lt=1)
-    """Windows shrink in proportion so that together they take at most this share of the log's span."""
+    """Windows shrink in proportion, so that together they take at most this share of the span."""
 
 
 class NegativesConfig(_Section):
@@ -77,17 +77,14 @@ class NegativesConfig(_Section):
 class CrossEncoderConfig(_Section):
     """The cross-encoder and its fine-tuning."""
 
-    attention: Literal["two_part", "plain"] = "two_part"
-    """`two_part`: item and shopper apart below the join layer; `plain`: all tokens see all tokens."""
-
     join_layer: int = Field(default=4, ge=0)
-    """First layer in which item tokens see shopper tokens (two-part attention)."""
+    """First layer in which item tokens see shopper tokens; below it both are read apart."""
 
     frozen_layers: int = Field(default=4, ge=0)
     """Lowest transformer layers kept as pretrained; the embeddings are frozen with the first."""
 
     shopper_key_bias: float = -4.0
-    """Start value of the learned logit bias on shopper keys: strongly negative starts at zero-shot."""
+    """Start of the learned logit bias on shopper keys: strongly negative starts at zero-shot."""
 
     click_weight: float = Field(default=0.5, ge=0)
     """Weight of the click output's binary cross-entropy."""
@@ -97,6 +94,10 @@ class CrossEncoderConfig(_Section):
 
     listwise_weight: float = Field(default=1.0, ge=0)
     """Weight of the softmax cross-entropy over a group."""
+
+    candidates: int = Field(default=100, ge=0)
+    """Candidates of a request that are scored, the nearest in any source first; the ranker takes
+    the others without this score."""
 
     max_groups: int = Field(default=20_000, ge=1)
     """Training groups (one positive and its negatives); a seeded sample when the log has more."""
@@ -115,6 +116,9 @@ class CrossEncoderConfig(_Section):
 
     head_learning_rate: float = Field(default=1e-3, gt=0)
     """Peak rate of the head's weights."""
+
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout of the trained layers; 0 leaves regularisation to freezing and early stopping."""
 
     weight_decay: float = Field(default=0.01, ge=0)
     """AdamW's decoupled weight decay."""

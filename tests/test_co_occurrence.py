@@ -30,6 +30,7 @@ from recsys.retrieval import (
     merge,
 )
 from recsys.retrieval.co_occurrence import bm25_weighted
+from recsys.retrieval.factors import ItemFactors
 from recsys.retrieval.neighbours import Combine
 from recsys.retrieval.queries import recent_items
 
@@ -132,6 +133,45 @@ def test_saved_tables_score_as_before(tmp_path: Path) -> None:
     assert list(before) == list(after)
     for name, values in before.items():
         np.testing.assert_array_equal(values, after[name])
+
+
+def test_factors_span_the_leading_directions_of_who_bought_what() -> None:
+    log = random_log(14, users=40)
+    bought = counts_of(log, log.user, log.kind == EventKind.PURCHASE)
+    found = ItemFactors.build(sparse.csr_matrix(bought.astype(np.float32)), seed=1).vectors
+    _, size, right = np.linalg.svd(np.minimum(bought, 1), full_matrices=False)
+    right = right[size > 1e-6]
+    np.testing.assert_allclose(found @ found.T @ right.T, right.T, atol=1e-4)
+    again = ItemFactors.build(sparse.csr_matrix(bought.astype(np.float32)), seed=1).vectors
+    np.testing.assert_array_equal(found, again)
+
+
+def test_few_factors_approach_the_exact_decomposition(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recsys.retrieval.factors.FACTORS", 3)
+    monkeypatch.setattr("recsys.retrieval.factors.OVERSAMPLING", 8)
+    log = random_log(14, users=60)
+    bought = counts_of(log, log.user, log.kind == EventKind.PURCHASE)
+    found = ItemFactors.build(sparse.csr_matrix(bought.astype(np.float32)), seed=1).vectors
+    right = np.linalg.svd(np.minimum(bought, 1), full_matrices=False)[2][:3]
+    assert found.shape == (ITEMS, 3)
+    overlap = np.linalg.norm(right @ found) / np.sqrt(3)
+    assert overlap > 0.98
+
+
+def test_factor_scores_are_cosines_of_the_shoppers_direction() -> None:
+    log = random_log(15)
+    factors = CoOccurrence.build(log, 5).factors
+    queries = random_queries(log, 4, 6)
+    seeds = recent_items(queries, 10, half_life_days=30)
+    candidates = merge({"popular": Popular(log, 60).retrieve(queries, 12)})
+    found = factors.scores(seeds, candidates)
+    for request in range(6):
+        mine = seeds.lists.request == request
+        shopper = seeds.weight[mine] @ factors.vectors[seeds.lists.item[mine]]
+        entries = slice(*candidates.offsets[[request, request + 1]])
+        expected = factors.vectors[candidates.item[entries]] @ shopper
+        expected /= max(float(np.linalg.norm(shopper)), 1e-9)
+        np.testing.assert_allclose(found[entries], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_tables_that_are_damaged_are_refused(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def sums(folder: Path) -> dict[str, str]:
 def test_the_dataset_is_whole_and_the_summary_counts_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("--out", tmp_path / "shop", *SMALL, "--json") == 0
+    assert run("--out", tmp_path / "shop", *SMALL, "--days", "28", "--json") == 0
     captured = capsys.readouterr()
     summary: dict[str, Any] = json.loads(captured.out)
     assert "Simulating days" in captured.err
@@ -41,6 +41,7 @@ def test_the_dataset_is_whole_and_the_summary_counts_it(
     assert {name: rows for name, rows in summary["events"].items() if rows} == counts
     assert summary["click_rate"] == counts["click"] / counts["impression"]
     purchases = events.filter(events["event_type"].cast(str) == "purchase")
+    assert purchases["attribution_token"].null_count() > 0
     pairs = purchases.select("user_id", "item_id").unique().height
     assert summary["repurchase_share"] == pytest.approx(1 - pairs / purchases.height)
     assert summary["conversion"] * counts["click"] == pytest.approx(

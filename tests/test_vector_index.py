@@ -33,10 +33,11 @@ def test_a_flat_index_gives_the_exact_nearest_best_first() -> None:
 
 
 def test_a_query_is_answered_the_same_alone_and_among_others() -> None:
-    index, _ = index_of(300, flat_limit=300)
-    queries = unit_rows(np.random.default_rng(3), 50, DIMENSION)
+    rng = np.random.default_rng(3)
+    index = VectorIndex.build(item_ids(20_000), unit_rows(rng, 20_000, 16), flat_limit=20_000)
+    queries = unit_rows(rng, 20, 16)
     rows, scores = index.search(queries, 20)
-    for row in range(50):
+    for row in range(20):
         alone_rows, alone_scores = index.search(queries[row : row + 1], 20)
         np.testing.assert_array_equal(alone_rows[0], rows[row])
         np.testing.assert_array_equal(alone_scores[0], scores[row])

@@ -167,7 +167,11 @@ def sessions_of(
 
 def _matched_sessions(own: pl.LazyFrame, groups: pl.DataFrame, has_queries: bool) -> pl.DataFrame:
     acted = pl.col("event_type").cast(pl.String) != "impression"
-    query = pl.col("query").drop_nulls().first() if has_queries else pl.lit(None, pl.String)
+    query = (
+        pl.col("query").sort_by("event_time", "event_id").drop_nulls().first()
+        if has_queries
+        else pl.lit(None, pl.String)
+    )
     sessions = own.group_by("user_id", "session_id").agg(
         start=pl.col("event_time").filter(acted).min().dt.epoch("us"), query=query
     )
@@ -204,4 +208,5 @@ def _passed_over(
 
 def has_text(shoppers: ShopperTexts) -> NDArray[np.bool_]:
     """Bool (g,): the group's shopper has a text."""
-    return shoppers.kind != ShopperTextKind.NOTHING
+    known: NDArray[np.bool_] = shoppers.kind != ShopperTextKind.NOTHING
+    return known

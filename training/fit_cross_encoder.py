@@ -32,7 +32,7 @@ from recsys.text import CLICK, PURCHASE, CrossEncoder, StateTable, TokenTable, a
 from training.examples import CLICKED, PADDING, PURCHASED, Groups
 
 Batch = dict[str, Tensor]
-METRIC = "ndcg"
+METRIC = "ndcg@10"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class TextRows:
 
     Attributes:
         tokens: their token ids.
-        states: their states at the join layer when everything below it is frozen, else None.
+        states: their states at the join layer if everything below it is frozen, else None.
     """
 
     tokens: TokenTable
@@ -49,7 +49,7 @@ class TextRows:
 
 
 class GroupDataset(Dataset[int]):
-    """Positions of groups; the collator looks the groups up, so that a batch is gathered at once."""
+    """Positions of groups; the collator looks the groups up and gathers a batch at once."""
 
     def __init__(self, groups: Groups) -> None:
         self.groups = groups
@@ -63,7 +63,7 @@ class GroupDataset(Dataset[int]):
 
 @dataclass(frozen=True)
 class Collator:
-    """Turns positions of groups into one batch of tensors; every distinct text stands in it once."""
+    """Turns positions of groups into one batch of tensors, every distinct text in it once."""
 
     groups: Groups
     texts: TextRows
@@ -83,12 +83,10 @@ class Collator:
             "segments": torch.from_numpy(place[: segments.size].reshape(segments.shape)),
             "items": torch.from_numpy(place[segments.size :].reshape(item.shape)),
             "kind": torch.from_numpy(self.groups.shoppers.kind[rows]),
-            "relevant": torch.from_numpy(self.groups.relevant[rows]),
-            "labels": torch.from_numpy(label.astype(np.int64)),
+            "labels": torch.from_numpy(np.column_stack([self.groups.relevant[rows], label])),
         }
         table = self.texts.states or self.texts.tokens
-        name = "states" if self.texts.states else "ids"
-        batch[name], batch["mask"] = table.padded(texts)
+        batch["texts"], batch["mask"] = table.padded(texts)
         return batch
 
 
@@ -114,16 +112,14 @@ class TrainedCrossEncoder(nn.Module):
         self.encoder = encoder
         self.recipe = config
 
-    def forward(  # noqa: PLR0913  # the batch's tensors, by name
+    def forward(
         self,
         segments: Tensor,
         items: Tensor,
         kind: Tensor,
-        relevant: Tensor,
         labels: Tensor,
+        texts: Tensor,
         mask: Tensor,
-        states: Tensor | None = None,
-        ids: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Loss and logits of b groups.
 
@@ -131,15 +127,15 @@ class TrainedCrossEncoder(nn.Module):
             segments: int64 (b, s), places of the segments among the u texts, -1 for none.
             items: int64 (b, k), places of the items among the u texts.
             kind: int64 (b,), kind of the shopper's text.
-            relevant: int64 (b,), passed through for the metric.
-            labels: int64 (b, k), see `training.examples`.
+            labels: int64 (b, 1 + k): all positives of the group's shopper (for the metric), then
+                the items' labels, see `training.examples`.
+            texts: float16 (u, t, d), states at the join layer; or int64 (u, t), token ids, when
+                layers below the join are trained, too.
             mask: bool (u, t).
-            states: float16 (u, t, d) at the join layer; or
-            ids: int64 (u, t), token ids, when layers below the join are trained, too.
         """
-        if states is None:
-            states = self.encoder.join_states(ids, mask)
-        states = states.float()
+        ready = texts.is_floating_point()
+        states = texts.float() if ready else self.encoder.join_states(texts, mask)
+        labels = labels[:, 1:]
         used, place = torch.unique(segments, return_inverse=True)
         shift = int(used[0] < 0)
         side = self.encoder.shopper_side(
@@ -151,11 +147,11 @@ class TrainedCrossEncoder(nn.Module):
 
 
 def group_loss(logits: Tensor, labels: Tensor, config: CrossEncoderConfig) -> Tensor:
-    """The weighted sum of the losses; each is a mean, so weights don't depend on the batch's size.
+    """The weighted sum of the losses; each is a mean over items or positives of the batch.
 
-    Binary cross-entropy of the click and the purchase output over all items, and the listwise softmax
-    cross-entropy (ListNet with one-hot targets, Cao et al., 2007) of each positive against the
-    negatives of its group: clicks on the click output, purchases on the purchase output.
+    Binary cross-entropy of the click and the purchase output over all items, and the listwise
+    softmax cross-entropy (ListNet with one-hot targets, Cao et al., 2007) of each positive against
+    the negatives of its group: clicks on the click output, purchases on the purchase output.
 
     Args:
         logits: float32 (b, k, 2).
@@ -179,7 +175,7 @@ def group_loss(logits: Tensor, labels: Tensor, config: CrossEncoderConfig) -> Te
 
 
 def _listwise(logits: Tensor, truth: Tensor, real: Tensor) -> Tensor:
-    """Mean over positives of -log softmax against the negatives of the group; 0 without positives."""
+    """Mean over positives of -log softmax against the group's negatives; 0 without positives."""
     others = logits.masked_fill(truth | ~real, -torch.inf).logsumexp(-1, keepdim=True)
     losses = functional.softplus(others - logits)
     usable = truth & others.isfinite()
@@ -206,13 +202,15 @@ def group_ndcg(
     discount = 1.0 / np.log2(np.arange(2, 12))
     ideal = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(relevant, 10)]
     gained = hit @ discount[: hit.shape[1]]
-    return np.divide(gained, ideal, out=np.zeros(len(hit)), where=ideal > 0)
+    blank = np.zeros(len(hit))
+    ndcg: NDArray[np.float64] = np.divide(gained, ideal, out=blank, where=ideal > 0)
+    return ndcg
 
 
 def _metrics(prediction: EvalPrediction) -> dict[str, float]:
-    labels, relevant = prediction.label_ids
+    labels = np.asarray(prediction.label_ids)
     scores = ranking_scores(np.asarray(prediction.predictions))
-    return {METRIC: float(group_ndcg(scores, labels, relevant).mean())}
+    return {METRIC: float(group_ndcg(scores, labels[:, 1:], labels[:, 0]).mean())}
 
 
 @dataclass(frozen=True)
@@ -289,8 +287,7 @@ def fit_cross_encoder(
 ) -> FitResult:
     """Fine-tune `encoder` in place; the weights of the best validation NDCG@10 are kept.
 
-    A run that was killed goes on from its last complete checkpoint in `job.folder`. The untuned
-    model is evaluated first and counts as step 0, so the result is never worse than it on validation.
+    A run that was killed goes on from its last complete checkpoint in `job.folder`.
     """
     model = TrainedCrossEncoder(encoder, job.config)
     encoder.freeze(job.config.frozen_layers)
@@ -352,7 +349,7 @@ def _arguments(job: FitJob) -> TrainingArguments:
         seed=job.seed % 2**32,
         use_cpu=True,
         remove_unused_columns=False,
-        label_names=["labels", "relevant"],
+        label_names=["labels"],
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=False,

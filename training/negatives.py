@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from recsys.config import NegativesConfig
 from recsys.interactions import EventKind, InteractionLog, ItemLists
 from recsys.retrieval import ItemNeighbours
-from training.examples import NOT_CLICKED, PADDING, Groups, Positives
 from recsys.text import ShopperTexts
+from training.examples import NOT_CLICKED, PADDING, Groups, Positives
 
 POPULARITY_POWER = 0.75
 """Popular negatives are drawn with counts to this power (Mikolov et al., 2013)."""
@@ -142,7 +142,7 @@ def _positive_columns(
 
 
 def _from_lists(lists: ItemLists, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """n random draws (with replacement) from each request's list: (requests, n), -1 if empty."""
+    """N random draws (with replacement) from each request's list: (requests, n), -1 if empty."""
     start, length = lists.offsets[:-1, None], np.diff(lists.offsets)[:, None]
     place = start + (rng.random((lists.count, n)) * length).astype(np.int64)
     if not len(lists.item):

@@ -31,7 +31,7 @@ SYSTEM_NAMES: Final[dict[str, str]] = {
     "zero_shot": "zero-shot text",
     "fine_tuned": "fine-tuned text",
     "system": "this system",
-    "oracle": "oracle (true tastes)",
+    "oracle": "oracle",
 }
 TARGET_NAMES: Final[dict[Target, str]] = {
     "all": "All items, re-buys count",

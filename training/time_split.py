@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 
 from recsys.config import WindowsConfig
 from recsys.errors import EmptyTableError
@@ -62,7 +63,7 @@ def split_by_time(log: InteractionLog, until: int, config: WindowsConfig) -> Tim
     if min(label, held_back) < HOUR_US:
         raise EmptyTableError(
             f"the log spans {(until - first) / DAY_US:.1f} days before the cut; "
-            f"{config.ranker_windows} label windows and a validation slice need at least an hour each"
+            f"{config.ranker_windows} label windows and a validation slice need an hour each"
         )
     starts = [floor_to_hour(until - label * (i + 1)) for i in range(config.ranker_windows)]
     edges = [*reversed(starts), until]
@@ -70,7 +71,7 @@ def split_by_time(log: InteractionLog, until: int, config: WindowsConfig) -> Tim
     return TimeSplit(
         train=Slice(first, validation),
         validation=Slice(validation, edges[0]),
-        windows=tuple(Slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)),
+        windows=tuple(Slice(a, b) for a, b in pairwise(edges)),
     )
 
 

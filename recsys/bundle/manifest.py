@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import (
@@ -134,6 +135,19 @@ class Manifest(ManifestFields):
         if manifest.to_bytes() != content:
             raise BundleCorruptError(f"{MANIFEST_NAME} was altered: it does not match its own sum")
         return manifest
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """The manifest of a bundle's folder; see `from_bytes`.
+
+        Raises:
+            BundleCorruptError: it is missing or damaged.
+        """
+        try:
+            content = (folder / MANIFEST_NAME).read_bytes()
+        except OSError as error:
+            raise BundleCorruptError(f"can't read {folder / MANIFEST_NAME}: {error}") from error
+        return cls.from_bytes(content)
 
 
 class _SealedManifest(Manifest):

@@ -30,8 +30,8 @@ class InteractionLog:
         kind: uint8 (m,), values of `EventKind`.
         price: float32 (m,), NaN where the log has none.
         quantity: int32 (m,), 1 where the log has none.
-        basket: int32 (m,), equal for events of one shopper's session; where the log has no sessions,
-            for events of the same shopper and second.
+        basket: int32 (m,), equal for events of one shopper's session; where the log has no
+            sessions, for events of the same shopper and second.
     """
 
     user_ids: tuple[str, ...]
@@ -91,7 +91,7 @@ class InteractionLog:
 
     @cached_property
     def by_time(self) -> NDArray[np.int64]:
-        """int64 (m,): positions of the events in order of time; ties keep (user, event id) order."""
+        """int64 (m,): positions of the events by time; ties keep (user, event id) order."""
         return np.argsort(self.time, kind="stable")
 
     @cached_property
@@ -105,14 +105,14 @@ class InteractionLog:
         return self.by_time[first:last]
 
     def before(self, time: int) -> InteractionLog:
-        """The log as it stood at `time`: only events strictly before it; same user and item rows."""
+        """The log as it stood at `time`: events strictly before it; same user and item rows."""
         keep = self.time < time
         offsets = np.concatenate([[0], np.cumsum(keep)])[self.user_offsets].astype(np.int64)
         columns = {name: getattr(self, name)[keep] for name in _event_columns()}
         return replace(self, user_offsets=offsets, **columns)
 
     def histories(self, users: NDArray[np.int64]) -> Histories:
-        """Histories of the given user rows, in their order; row -1 stands for an unknown shopper."""
+        """Histories of the given user rows, in order; row -1 stands for an unknown shopper."""
         known = users >= 0
         starts = np.where(known, self.user_offsets[np.where(known, users, 0)], 0)
         ends = np.where(known, self.user_offsets[np.where(known, users, 0) + 1], 0)
@@ -137,7 +137,7 @@ def _numbered(catalogue: pl.Series, events: pl.LazyFrame) -> pl.DataFrame:
 
     rows = pl.LazyFrame({"item_id": catalogue}).with_row_index("item")
     session = optional("session_id", pl.String(), None)
-    frame = (
+    return (
         events.filter(pl.col("event_type").cast(pl.String) != "impression")
         .select(
             "event_id",
@@ -159,4 +159,3 @@ def _numbered(catalogue: pl.Series, events: pl.LazyFrame) -> pl.DataFrame:
         .with_columns(basket=pl.struct("user_id", "session").rank("dense").cast(pl.Int32))
         .collect()
     )
-    return frame

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -64,23 +65,63 @@ class Retriever:
             co_occurrence=co_occurrence,
         )
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the sources."""
-        return tuple(source.name for source in self.sources)
+    def retrieve(self, queries: RetrievalQueries) -> Candidates:
+        """The union of all sources' lists for n requests, with provenance."""
+        return merge(
+            {
+                source.name: source.retrieve(queries, limit)
+                for source, limit in zip(self.sources, self.limits, strict=True)
+            }
+        )
 
-    def retrieve(
-        self, queries: RetrievalQueries, allowed: NDArray[np.bool_] | None = None
-    ) -> Candidates:
-        """The union of all sources' lists, with provenance.
 
-        Args:
-            queries: n requests.
-            allowed: bool (items,), items that may be candidates at all; None allows every item.
-        """
-        found = {
-            source.name: source.retrieve(queries, limit)
-            for source, limit in zip(self.sources, self.limits, strict=True)
-        }
-        candidates = merge(found)
-        return candidates if allowed is None else candidates.where(allowed[candidates.item])
+def given(rows: Sequence[NDArray[np.int64]], found: Candidates | None) -> Candidates:
+    """Candidates with exactly the given rows; provenance from `found` where it has them."""
+    offsets = np.concatenate([[0], np.cumsum([len(own) for own in rows])]).astype(np.int64)
+    item = np.concatenate([np.zeros(0, np.int64), *(np.sort(own) for own in rows)])
+    names = found.source_names if found else ()
+    ranks = np.full((len(item), len(names)), -1, np.int32)
+    if found is not None and len(found.item):
+        stride = int(max(item.max(initial=0), found.item.max())) + 1
+        request = np.repeat(np.arange(len(rows)), np.diff(offsets))
+        have = found.request * stride + found.item
+        wanted = request * stride + item
+        place = np.minimum(np.searchsorted(have, wanted), len(have) - 1)
+        hit = have[place] == wanted
+        ranks[hit] = found.source_ranks[place[hit]]
+    return Candidates(offsets, item.astype(np.int32), names, ranks)
+
+
+def filled_up(
+    found: Candidates,
+    allowed: Sequence[NDArray[np.bool_]],
+    sizes: Sequence[int],
+    popularity: NDArray[np.int64],
+) -> Candidates:
+    """Drop what isn't allowed; fill requests left with too few with allowed items, popular first.
+
+    Args:
+        found: of n requests.
+        allowed: n times bool (items,).
+        sizes: n numbers of candidates wanted at least.
+        popularity: int64 (items,); ties by row.
+    """
+    rows = []
+    for i, (mask, size) in enumerate(zip(allowed, sizes, strict=True)):
+        own = found.item[found.offsets[i] : found.offsets[i + 1]].astype(np.int64)
+        own = own[mask[own]]
+        rows.append(own if len(own) >= size else _topped_up(own, mask, size, popularity))
+    return given(rows, found)
+
+
+def _topped_up(
+    own: NDArray[np.int64],
+    allowed: NDArray[np.bool_],
+    size: int,
+    popularity: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    left = allowed.copy()
+    left[own] = False
+    others = np.flatnonzero(left)
+    order = np.argsort(-popularity[others], kind="stable")
+    return np.concatenate([own, others[order[: size - len(own)]]])

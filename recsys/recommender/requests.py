@@ -13,6 +13,9 @@ class Tier(StrEnum):
     RANKER = "ranker"
     """LightGBM over text scores and behaviour."""
 
+    NEIGHBOURS = "neighbours"
+    """Closeness to another item by text and by behaviour; no shopper is involved."""
+
     UNKNOWN_ITEM = "unknown_item"
     """Not scored: the item is not in the catalogue."""
 
@@ -79,7 +82,7 @@ class SimilarItemsRequest:
 
 @dataclass(frozen=True)
 class Contribution:
-    """What one group of features added to an item's score (SHAP value of the ranker, raw score unit).
+    """What one group of features added to an item's score (SHAP value, raw score).
 
     The contributions of an item and the group "base" sum to its score.
     """
@@ -94,9 +97,9 @@ class RankedItem:
 
     Attributes:
         item_id: as in the catalogue, or as the caller gave it when unknown.
-        score: final score, higher is better; comparable within one answer only. NaN-free; 0 when unknown.
+        score: final score, higher is better, comparable within one answer only; 0 when unknown.
         tier: the stage that scored it last.
-        cross_encoder_score: the cross-encoder's raw logit (purchase output); None where it was not run.
+        cross_encoder_score: raw logit of the purchase output; None where it was not run.
         sources: candidate sources that brought it, sorted; empty for `Rank`.
         explanation: contributions by group, largest magnitude first; empty unless asked for.
     """
@@ -130,11 +133,12 @@ class RankedList:
     """An answer: items by descending score, ties by item id.
 
     Attributes:
-        items: at most `page_size`; for `Rank` every requested id once, unknown ids last in the order given.
+        items: at most `page_size`; for `Rank` every requested id once, unknown ids last in the
+            order given.
         bundle_version: the bundle that answered.
-        degraded: what was skipped and why, as `reason` tokens; empty for a full answer. `stale_bundle`:
-            `as_of` is more than a day past the last event the bundle knows, so windows count back from
-            the day after that event.
+        degraded: what was skipped and why, as `reason` tokens; empty for a full answer.
+            `stale_bundle`: `as_of` is more than a day past the last event the bundle knows, so
+            windows count back from the day after that event.
     """
 
     items: tuple[RankedItem, ...]

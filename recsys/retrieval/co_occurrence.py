@@ -15,6 +15,7 @@ from scipy import sparse
 
 from recsys.errors import ModelError
 from recsys.interactions import Candidates, EventKind, InteractionLog, place_in_run
+from recsys.retrieval.factors import ItemFactors
 from recsys.retrieval.neighbours import Entries, ItemNeighbours
 from recsys.retrieval.queries import RetrievalQueries, Seeds, recent_items
 
@@ -27,24 +28,27 @@ ROWS_PER_CHUNK: Final = 512
 HALF_LIFE_DAYS: Final = 30.0
 LAST_DAYS: Final = 3.0
 EVERYTHING: Final = 1_000
+MATRIX: Final = 2
 
 
 @dataclass(frozen=True)
 class CoOccurrence:
-    """Three tables of neighbours, each from another sense of "together".
+    """Three tables of neighbours, each from another sense of "together", and item factors.
 
     Attributes:
         bm25: same shopper, BM25-weighted counts (strong on what many buy).
         cosine: same shopper, cosine of the 0/1 vectors (strong on what few buy).
         basket: same basket or session, cosine; all kinds of interest, not only purchases.
+        factors: same shopper, by a truncated SVD.
     """
 
     bm25: ItemNeighbours
     cosine: ItemNeighbours
     basket: ItemNeighbours
+    factors: ItemFactors
 
     @classmethod
-    def build(cls, log: InteractionLog, neighbours_per_item: int) -> Self:
+    def build(cls, log: InteractionLog, neighbours_per_item: int, seed: int = 0) -> Self:
         """Count shoppers' purchases (all interest, if nothing was ever bought) and baskets.
 
         Of a shopper's or a basket's distinct items the last 500 count.
@@ -57,11 +61,16 @@ class CoOccurrence:
             bm25=_nearest(bm25_weighted(by_shopper), neighbours_per_item),
             cosine=_nearest(_cosine_weighted(by_shopper), neighbours_per_item),
             basket=_nearest(_cosine_weighted(by_basket), neighbours_per_item),
+            factors=ItemFactors.build(by_shopper, seed),
         )
 
     def save(self, path: Path) -> None:
-        """Write all tables to one safetensors file."""
-        save_file({name: value for t in _TABLES for name, value in self._of(t).items()}, path)
+        """Write everything to one safetensors file."""
+        arrays: dict[str, NDArray[np.generic]] = {"factors": self.factors.vectors}
+        for name in _TABLES:
+            table: ItemNeighbours = getattr(self, name)
+            arrays |= table.arrays(f"{name}.")
+        save_file(arrays, path)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -74,7 +83,11 @@ class CoOccurrence:
             arrays = load_file(path)
         except (OSError, SafetensorError) as error:
             raise ModelError(f"can't read the co-occurrence tables {path}: {error}") from error
-        return cls(**{t: ItemNeighbours.from_arrays(arrays, f"{t}.") for t in _TABLES})
+        tables = {t: ItemNeighbours.from_arrays(arrays, f"{t}.") for t in _TABLES}
+        vectors = arrays.get("factors", np.zeros(0, np.float32))
+        if vectors.ndim != MATRIX or {t.items for t in tables.values()} != {len(vectors)}:
+            raise ModelError(f"{path}: the tables and factors are of different items; train again")
+        return cls(factors=ItemFactors(vectors), **tables)
 
     def scores(
         self, queries: RetrievalQueries, candidates: Candidates
@@ -82,9 +95,9 @@ class CoOccurrence:
         """Closeness of each candidate to what its shopper did before; sums over items.
 
         Returns:
-            float32 (m,) each: `bm25`, `cosine` (all distinct items alike), `bm25_recent`,
-            `cosine_recent` (half-life 30 days), `last_baskets` (basket table, half-life 3 days),
-            `context` (basket table, the items the shopper looks at).
+            float32 (m,) each: `bm25`, `cosine`, `factors` (all distinct items alike);
+            `bm25_recent`, `cosine_recent`, `factors_recent` (half-life 30 days); `last_baskets`
+            (basket table, half-life 3 days); `context` (basket table, what the shopper looks at).
         """
         everything = recent_items(queries, EVERYTHING, None)
         recent = recent_items(queries, EVERYTHING, HALF_LIFE_DAYS)
@@ -95,13 +108,11 @@ class CoOccurrence:
             "cosine": self.cosine.scores(everything, candidates),
             "bm25_recent": self.bm25.scores(recent, candidates),
             "cosine_recent": self.cosine.scores(recent, candidates),
+            "factors": self.factors.scores(everything, candidates),
+            "factors_recent": self.factors.scores(recent, candidates),
             "last_baskets": self.basket.scores(last, candidates),
             "context": self.basket.scores(looked_at, candidates),
         }
-
-    def _of(self, table: str) -> dict[str, NDArray[np.generic]]:
-        neighbours: ItemNeighbours = getattr(self, table)
-        return neighbours.arrays(f"{table}.")
 
 
 _TABLES: Final = ("bm25", "cosine", "basket")

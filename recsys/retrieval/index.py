@@ -23,8 +23,8 @@ RECALL_SAMPLE: Final = 200
 LISTS_PER_ROOT: Final = 4
 TRAINING_POINTS_PER_LIST: Final = 64
 TRAINING_ROUNDS: Final = 10
-EXACT_PATH_QUERIES: Final = 16
-"""Up to 19 queries at once FAISS scores one by one; above, by blocks that round another way."""
+ALONE: Final = 1
+"""FAISS rounds another way when it scores many queries at once, so a search goes one by one."""
 BLOCK_QUERIES: Final = 1_024
 MATRIX: Final = 2
 
@@ -99,7 +99,7 @@ class VectorIndex:
         Raises:
             ModelError: `k` below 1, another dimension, or a query with a value that is not finite.
         """
-        return self._search(queries, k, EXACT_PATH_QUERIES)
+        return self._search(queries, k, ALONE)
 
     def neighbours(self, vectors: NDArray[np.float32], per_item: int) -> ItemNeighbours:
         """The table of each item's nearest items by text; similarities of 0 or less are left out.

@@ -16,6 +16,7 @@ from recsys.simulation.catalogue import FACET_STARTS
 from recsys.simulation.config import SimulationConfig
 from recsys.simulation.policy import Page, fill_lists, item_weights
 from recsys.simulation.product_types import DEPARTMENTS
+from recsys.simulation.rebuys import RebuyPlan
 from recsys.simulation.responses import Slots, draw_click_times, draw_responses, lay_out
 from recsys.simulation.texts import review_text
 from recsys.simulation.visits import SECOND, Visits, draw_visits
@@ -57,7 +58,7 @@ class Diary:
         self._seed = seed
         self._behaviour = behaviour
         self._recent_clicks = np.zeros(config.items)
-        self._rebuys: defaultdict[int, list[_Pairs]] = defaultdict(list)
+        self._rebuys = RebuyPlan()
         self._reviews: defaultdict[int, list[_Pairs]] = defaultdict(list)
         self._user_ids = pl.Series(behaviour.shoppers.user_ids, dtype=pl.String)
         self._item_ids = pl.Series(behaviour.catalogue.item_ids, dtype=pl.String)
@@ -104,7 +105,7 @@ class Diary:
 
     def _buy_again(self, day: int, rng: np.random.Generator) -> pl.DataFrame:
         """Visits straight to a product page, to buy what was used up."""
-        pairs = _due(self._rebuys, day)
+        pairs = self._rebuys.take(day)
         views = _pair_frame(pairs, "view", rng)
         pause = rng.integers(20 * SECOND, 90 * SECOND, len(pairs))
         bought = views.with_columns(time=pl.col("time") + pause, event_type=pl.lit("purchase"))
@@ -143,9 +144,10 @@ class Diary:
         pairs = bought.to_numpy().astype(np.int64).reshape(-1, 2)
         behaviour, config = self._behaviour, self._behaviour.config
         mean = behaviour.catalogue.rebuy_days[pairs[:, 1]]
-        again = (mean > 0) & (rng.random(len(pairs)) < config.rebuy_rate)
+        again = rng.random(len(pairs)) < config.rebuy_rate
         gap = np.ceil(rng.gamma(config.rebuy_shape, mean / config.rebuy_shape)).astype(np.int64)
-        _enter(self._rebuys, pairs[again], day + np.maximum(gap[again], 1))
+        due = np.where(again, day + np.maximum(gap, 1), -1)
+        self._rebuys.replace(pairs[mean > 0], due[mean > 0])
         reviewed = rng.random(len(pairs)) < config.review_rate
         wait = _FIRST_REVIEW_DAY + rng.poisson(_MEAN_REVIEW_DAYS, len(pairs))
         _enter(self._reviews, pairs[reviewed], day + wait[reviewed])

@@ -119,6 +119,12 @@ class CrossEncoder(nn.Module):
         """Keep the `layers` lowest transformer layers and the embeddings as pretrained."""
         freeze_below(self.bert, layers)
 
+    def set_dropout(self, share: float) -> None:
+        """Dropout of all layers while training."""
+        for module in self.bert.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = share
+
     def join_states(self, ids: Tensor, mask: Tensor) -> Tensor:
         """States (u, t, d) at the join layer of token ids int64 (u, t); see `encode_states`."""
         return run_layers(self.bert, embed_tokens(self.bert, ids), mask, 0, self.shape.join_layer)
@@ -134,6 +140,8 @@ class CrossEncoder(nn.Module):
             segments: int64 (b, s), rows of `states` for each request, -1 for none.
             kind: int64 (b,), values of `ShopperTextKind`.
         """
+        if segments.shape[1] == 0:
+            segments = segments.new_full((len(segments), 1), -1)
         present = segments >= 0
         if len(states) == 0:
             states, mask = states.new_zeros(1, 1, states.shape[-1]), mask.new_zeros(1, 1)
@@ -161,10 +169,19 @@ class CrossEncoder(nn.Module):
             float32 (b, k, 2): raw logits of click and purchase. A pair's logits don't depend on the
             other candidates, their order or the padding (up to rounding).
         """
+        b, k, t, _ = states.shape
+        place = mask.flatten().nonzero().squeeze(1)
+        tokens = states.flatten(0, 2)[place]
         for depth, layer in enumerate(self.joined_layers):
-            context = _joint_attention(layer, states, mask, shopper, depth)
-            states = finish_layer(layer, context, states)
-        item = mean_pool(states, mask)
+            query, key, value = (
+                _on_grid(part, place, (b, k, t)) for part in split_heads(layer, tokens)
+            )
+            context = _joint_attention((query, key, value), mask, shopper, depth)
+            tokens = finish_layer(layer, context.flatten(0, 2)[place], tokens)
+        count = mask.sum(-1).clamp(min=1).unsqueeze(-1)
+        total = tokens.new_zeros(b * k, tokens.shape[-1], dtype=torch.float32)
+        total = total.index_add(0, place // t, tokens.float())
+        item = functional.normalize(total.view(b, k, -1) / count, dim=-1)
         logits: Tensor = self.head(item, shopper)
         return logits
 
@@ -270,21 +287,27 @@ def _weights(logits: Tensor, present: Tensor) -> Tensor:
     return weights * present
 
 
+def _on_grid(part: Tensor, place: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    """Heads (n, heads, size) of the existing tokens at their places in (b, k, t, heads, size)."""
+    b, k, t = grid
+    padded = part.new_zeros(b * k * t, *part.shape[1:])
+    return padded.index_copy(0, place, part).view(b, k, t, *part.shape[1:])
+
+
 def _joint_attention(
-    layer: BertLayer, states: Tensor, mask: Tensor, shopper: ShopperSide, depth: int
+    heads: tuple[Tensor, Tensor, Tensor], mask: Tensor, shopper: ShopperSide, depth: int
 ) -> Tensor:
     """Item tokens attend to their own item and to the shopper's tokens: (b, k, t, d)."""
-    b, k, t, _ = states.shape
-    query, key, value = split_heads(layer, states)
-    heads, size = query.shape[-2:]
+    query, key, value = heads
+    b, k, t, parts, size = query.shape
     query = query * size**-0.5
     own = torch.einsum("bkqhs,bkths->bhkqt", query, key)
     own = own + torch.where(mask, 0.0, _MASKED)[:, None, :, None, :]
-    shared = query.permute(0, 3, 1, 2, 4).reshape(b, heads, k * t, size)
+    shared = query.permute(0, 3, 1, 2, 4).reshape(b, parts, k * t, size)
     shared = shared @ shopper.keys[depth].transpose(-1, -2) + shopper.biases[depth]
-    weights = torch.cat([own, shared.view(b, heads, k, t, -1)], dim=-1).softmax(-1)
+    weights = torch.cat([own, shared.view(b, parts, k, t, -1)], dim=-1).softmax(-1)
     weights = weights.to(value.dtype)
     from_own = torch.einsum("bhkqt,bkths->bkqhs", weights[..., :t], value)
-    from_shared = weights[..., t:].reshape(b, heads, k * t, -1) @ shopper.values[depth]
-    from_shared = from_shared.view(b, heads, k, t, size).permute(0, 2, 3, 1, 4)
+    from_shared = weights[..., t:].reshape(b, parts, k * t, -1) @ shopper.values[depth]
+    from_shared = from_shared.view(b, parts, k, t, size).permute(0, 2, 3, 1, 4)
     return (from_own + from_shared).flatten(-2)

@@ -18,7 +18,7 @@ app = new_app()
 
 
 @app.command()
-def evaluate(  # noqa: PLR0913, PLR0917
+def evaluate(  # noqa: PLR0913
     dataset: Annotated[Path, typer.Argument(help="The dataset's folder.", metavar="DATASET")],
     registry: Annotated[Path, typer.Option(help="Folder of the published bundles.")],
     start: Annotated[
@@ -27,6 +27,7 @@ def evaluate(  # noqa: PLR0913, PLR0917
             "--from", parser=parse_time, metavar="TIME", help="Lists are made as of this time."
         ),
     ],
+    *,
     end: Annotated[
         datetime | None,
         typer.Option(
@@ -48,8 +49,9 @@ def evaluate(  # noqa: PLR0913, PLR0917
 ) -> None:
     """Measure a bundle on what shoppers did from a time on, beside popularity and BM25-kNN.
 
-    The bundle must not know events from that time on: train it with the same `--until`. Writes
-    evaluation.json and evaluation.png.
+    The bundle must not know events from that time on: train it with the same `--until`.
+
+    Writes evaluation.json and evaluation.png.
 
     Example: recsys evaluate shop --registry shop/registry --from 2010-11-09T00:00:00Z
     """

@@ -1,4 +1,4 @@
-"""The command group: names and one-line helps stand here; a command's module loads when it is called."""
+"""The command group: names and one-line helps; a command's module loads when it is called."""
 
 from __future__ import annotations
 
@@ -34,7 +34,11 @@ PASS_THROUGH: Final = {
 }
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, context_settings=HELP_NAMES, rich_markup_mode=None
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings=HELP_NAMES,
+    rich_markup_mode=None,
 )
 
 

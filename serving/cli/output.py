@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import date
 from typing import Annotated
 
 import typer
@@ -30,4 +31,8 @@ def new_app() -> typer.Typer:
 
 def print_json(result: Mapping[str, object]) -> None:
     """Print `result` as one JSON object on one line of stdout; dates as ISO 8601, paths as text."""
-    typer.echo(json.dumps(result, default=str, ensure_ascii=False))
+    typer.echo(json.dumps(result, default=_plain, ensure_ascii=False))
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, date) else str(value)

@@ -1,0 +1,141 @@
+"""What a bundle's folder holds, as objects: written by training, read by the server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from recsys.bundle import load_arrays, load_json, save_arrays, save_json
+from recsys.bundle.log_files import load_log, save_log
+from recsys.config import Configuration
+from recsys.errors import ModelError
+from recsys.interactions import InteractionLog
+from recsys.ranker import Ranker
+from recsys.recommender.catalogue import Catalogue
+from recsys.recommender.texts import TextModels
+from recsys.retrieval import CoOccurrence, ItemNeighbours, VectorIndex
+from recsys.text import BiEncoder, CrossEncoder, StateTable, TextScorer
+
+CONFIGURATION: Final = "configuration.json"
+CATALOGUE: Final = "catalogue.jsonl"
+LOG: Final = "log"
+TOKENIZER: Final = "tokenizer"
+BI_ENCODER: Final = "bi_encoder"
+CROSS_ENCODER: Final = "cross_encoder"
+INDEX: Final = "index"
+VECTORS: Final = "item_vectors.safetensors"
+STATES: Final = "item_states.safetensors"
+CO_OCCURRENCE: Final = "co_occurrence.safetensors"
+RANKER: Final = "ranker"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A bundle in memory.
+
+    Attributes:
+        configuration: all stages as trained.
+        catalogue: items by row.
+        log: events before the horizon.
+        texts: encoders and what they computed for the catalogue.
+        co_occurrence: tables from the log.
+        ranker: the final stage.
+    """
+
+    configuration: Configuration
+    catalogue: Catalogue
+    log: InteractionLog
+    texts: TextModels
+    co_occurrence: CoOccurrence
+    ranker: Ranker
+
+    def save(self, folder: Path) -> None:
+        """Write everything into an existing folder, in formats that can't carry code."""
+        for part in (LOG, INDEX, RANKER):
+            (folder / part).mkdir()
+        save_json(folder / CONFIGURATION, self.configuration.model_dump(mode="json"))
+        self.catalogue.save(folder / CATALOGUE)
+        save_log(self.log, folder / LOG)
+        self.texts.bi_encoder.tokenizer.save_pretrained(folder / TOKENIZER)
+        self.texts.bi_encoder.save(folder / BI_ENCODER)
+        self.texts.scorer.model.save(folder / CROSS_ENCODER)
+        self.texts.index.save(folder / INDEX)
+        save_arrays(
+            folder / VECTORS,
+            {"vectors": self.texts.vectors} | self.texts.neighbours.arrays("neighbours."),
+        )
+        states = self.texts.scorer.states
+        save_arrays(
+            folder / STATES, {"offsets": states.offsets.numpy(), "states": states.states.numpy()}
+        )
+        self.co_occurrence.save(folder / CO_OCCURRENCE)
+        self.ranker.save(folder / RANKER)
+
+    @classmethod
+    def load(cls, folder: Path, threads: int) -> Self:
+        """Read a folder whose sums were verified.
+
+        Raises:
+            ModelError: a part is missing, damaged or does not fit the others.
+        """
+        configuration = Configuration.model_validate(load_json(folder / CONFIGURATION))
+        catalogue = Catalogue.load(folder / CATALOGUE)
+        contents = cls(
+            configuration=configuration,
+            catalogue=catalogue,
+            log=load_log(folder / LOG),
+            texts=_load_texts(folder, configuration),
+            co_occurrence=CoOccurrence.load(folder / CO_OCCURRENCE),
+            ranker=Ranker.load(folder / RANKER, threads),
+        )
+        contents.check()
+        return contents
+
+    def check(self) -> None:
+        """Refuse parts that speak of different catalogues.
+
+        Raises:
+            ModelError: names the part and both sizes.
+        """
+        items = len(self.catalogue.item_ids)
+        sizes = {
+            "log": len(self.log.item_ids),
+            "item vectors": len(self.texts.vectors),
+            "item states": len(self.texts.scorer.states.lengths),
+            "index": len(self.texts.index.item_ids),
+            "text neighbours": self.texts.neighbours.items,
+            "co-occurrence tables": self.co_occurrence.bm25.items,
+        }
+        for part, found in sizes.items():
+            if found != items:
+                raise ModelError(
+                    f"the bundle's {part} covers {found} items but its catalogue has {items}; "
+                    "rebuild it with `recsys train`"
+                )
+
+
+def _load_texts(folder: Path, configuration: Configuration) -> TextModels:
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder / TOKENIZER))
+    precision = configuration.cross_encoder.precision
+    arrays = load_arrays(folder / VECTORS)
+    states = load_arrays(folder / STATES)
+    table = StateTable(torch.from_numpy(states["offsets"]), torch.from_numpy(states["states"]))
+    return TextModels(
+        bi_encoder=BiEncoder.load(folder / BI_ENCODER, tokenizer, precision),
+        vectors=arrays["vectors"].astype(np.float32),
+        index=VectorIndex.load(folder / INDEX),
+        neighbours=ItemNeighbours.from_arrays(arrays, "neighbours."),
+        scorer=TextScorer(
+            model=CrossEncoder.load(folder / CROSS_ENCODER),
+            states=table,
+            tokenizer=tokenizer,
+            query_max_tokens=configuration.text.query_max_tokens,
+            precision=precision,
+        ),
+        config=configuration.text,
+    )

@@ -1,0 +1,184 @@
+"""The one path from shoppers to ranked candidates, as of a point in time: training and serving."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.config import Configuration
+from recsys.features import (
+    FeatureInputs,
+    FeatureMatrix,
+    ItemColumns,
+    ItemStatistics,
+    feature_matrix,
+)
+from recsys.interactions import Candidates, Histories, InteractionLog, ItemLists, floor_to_hour
+from recsys.recommender.candidates import Retriever
+from recsys.recommender.texts import SIMILARITY_SEGMENTS, TextModels
+from recsys.retrieval import CoOccurrence, RetrievalQueries
+from recsys.text import CLICK, PURCHASE, ShopperTexts
+
+HOURS_KEPT = 8
+
+
+@dataclass(frozen=True)
+class Shoppers:
+    """n requests, as far as candidates and features depend on them.
+
+    Attributes:
+        histories: events before each request.
+        context: items each shopper looks at or has in the basket.
+        queries: n raw queries, "" for none.
+        as_of: int64 (n,), microseconds since the epoch, all within the same full hour.
+    """
+
+    histories: Histories
+    context: ItemLists
+    queries: list[str]
+    as_of: NDArray[np.int64]
+
+    @property
+    def count(self) -> int:
+        """Number of requests."""
+        return len(self.as_of)
+
+    def rows(self, first: int, last: int) -> Shoppers:
+        """Requests `first` to `last` (exclusive)."""
+        return Shoppers(
+            self.histories.rows(first, last),
+            self.context.rows(first, last),
+            self.queries[first:last],
+            self.as_of[first:last],
+        )
+
+
+@dataclass(frozen=True)
+class ScoredCandidates:
+    """Candidates with their features.
+
+    Attributes:
+        candidates: m candidates of n requests.
+        features: float32 (m, f).
+        cross_encoder: float32 (m,), purchase logit; NaN where the cross-encoder was not run.
+    """
+
+    candidates: Candidates
+    features: FeatureMatrix
+    cross_encoder: NDArray[np.float32]
+
+
+class PointInTime:
+    """A log that holds only what is known, and everything derived from it.
+
+    Args:
+        log: events before the point in time.
+        co_occurrence: tables built from that log.
+        texts: text models; they don't depend on the point in time.
+        items: catalogue columns.
+        config: how many candidates, segments and tokens.
+    """
+
+    def __init__(
+        self,
+        log: InteractionLog,
+        co_occurrence: CoOccurrence,
+        texts: TextModels,
+        items: ItemColumns,
+        config: Configuration,
+    ) -> None:
+        self.log = log
+        self.texts = texts
+        self.retriever = Retriever.build(
+            log, co_occurrence, (texts.index, texts.neighbours), config.retrieval
+        )
+        self._items = items
+        self._config = config
+        self.statistics = lru_cache(maxsize=HOURS_KEPT)(self._statistics)
+
+    @cached_property
+    def popularity(self) -> NDArray[np.int64]:
+        """int64 (items,): events of the log by item, for filling up short lists."""
+        return np.bincount(self.log.item, minlength=len(self.log.item_ids))
+
+    def _statistics(self, hour: int) -> ItemStatistics:
+        return ItemStatistics.at(self.log, hour)
+
+    def queries(self, shoppers: Shoppers) -> RetrievalQueries:
+        """What the candidate sources are asked."""
+        return RetrievalQueries(
+            shoppers.histories,
+            shoppers.context,
+            shoppers.as_of,
+            self.texts.query_vectors(shoppers.queries),
+        )
+
+    def score(
+        self, shoppers: Shoppers, queries: RetrievalQueries, candidates: Candidates
+    ) -> ScoredCandidates:
+        """Text scores and features of candidates; a request's depend on that request alone."""
+        sides = self._sides(shoppers, queries)
+        scores = self.texts.similarities(sides, candidates, queries.query_vectors)
+        nearest = _nearest(
+            candidates, scores["similarity_best"], self._config.cross_encoder.candidates
+        )
+        short = self.texts.cut_to(sides, self._config.text.shopper_max_segments)
+        logits = self.texts.logits(short, candidates, nearest)
+        scores |= {"cross_click": logits[:, CLICK], "cross_purchase": logits[:, PURCHASE]}
+        features = feature_matrix(
+            FeatureInputs(
+                items=self._items,
+                statistics=self.statistics(floor_to_hour(int(shoppers.as_of.min()))),
+                histories=shoppers.histories,
+                context=shoppers.context,
+                as_of=shoppers.as_of,
+                candidates=candidates,
+                text_scores=scores,
+                co_occurrence_scores=self.retriever.co_occurrence.scores(queries, candidates),
+            )
+        )
+        return ScoredCandidates(candidates, features, logits[:, PURCHASE])
+
+    def text_scores(
+        self, shoppers: Shoppers, candidates: Candidates
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Best cosine to the shopper's titles and purchase logit, float32 (m,) each.
+
+        Every candidate is scored by both; 0 for the cosine of a shopper without text.
+        """
+        queries = self.queries(shoppers)
+        sides = self._sides(shoppers, queries)
+        best = self.texts.similarities(sides, candidates, queries.query_vectors)["similarity_best"]
+        everything = np.ones(len(candidates.item), np.bool_)
+        short = self.texts.cut_to(sides, self._config.text.shopper_max_segments)
+        return np.nan_to_num(best), self.texts.logits(short, candidates, everything)[:, PURCHASE]
+
+    def _sides(self, shoppers: Shoppers, queries: RetrievalQueries) -> ShopperTexts:
+        return self.texts.shopper_texts(
+            queries.visible, shoppers.context, shoppers.queries, SIMILARITY_SEGMENTS
+        )
+
+
+def _nearest(
+    candidates: Candidates, similarity: NDArray[np.float32], limit: int
+) -> NDArray[np.bool_]:
+    """Bool (m,): the `limit` candidates of each request that stand best anywhere; ties by row.
+
+    A candidate's standing is its rank in any source but the shopper's own items, or by similarity.
+    """
+    others = [i for i, name in enumerate(candidates.source_names) if name != "own_items"]
+    ranks = candidates.source_ranks[:, others]
+    ranks = np.where(ranks < 0, np.iinfo(np.int32).max, ranks)
+    request = candidates.request
+    by_similarity = np.lexsort((-similarity, request))
+    start = candidates.offsets[:-1]
+    similar = np.empty(len(request), np.int64)
+    similar[by_similarity] = np.arange(len(request)) - start[request[by_similarity]]
+    best = np.minimum(ranks.min(axis=1, initial=np.iinfo(np.int32).max), similar)
+    order = np.lexsort((candidates.item, best, request))
+    keep = np.empty(len(request), np.bool_)
+    keep[order] = np.arange(len(request)) - start[request[order]] < limit
+    return keep

@@ -1,0 +1,300 @@
+"""The recommender: requests in, ranked lists out, from one bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, Self, TypeVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recsys.bundle import Manifest
+from recsys.errors import RequestError, UnknownItemError
+from recsys.interactions import DAY_US, EventKind, ItemLists, floor_to_hour
+from recsys.recommender.answers import ranked_pages
+from recsys.recommender.candidates import filled_up, given
+from recsys.recommender.contents import Contents
+from recsys.recommender.point_in_time import PointInTime, ScoredCandidates, Shoppers
+from recsys.recommender.requests import (
+    ItemCard,
+    ItemFilter,
+    RankedItem,
+    RankedList,
+    RankRequest,
+    RecommendRequest,
+    SimilarItemsRequest,
+    Tier,
+)
+
+Asked = TypeVar("Asked", RecommendRequest, RankRequest)
+Advance = Callable[[int], None]
+REQUESTS_PER_BATCH: Final = 64
+FUSION_CONSTANT: Final = 60
+"""Reciprocal rank fusion's k (Cormack, Clarke and Büttcher, 2009)."""
+
+STALE_BUNDLE: Final = "stale_bundle"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class TextScores:
+    """Text scores of n requests by m items, higher is better.
+
+    Attributes:
+        zero_shot: float32 (n, m), best cosine to the shopper's titles by the untuned encoder.
+        fine_tuned: float32 (n, m), purchase logits of the fine-tuned cross-encoder.
+    """
+
+    zero_shot: NDArray[np.float32]
+    fine_tuned: NDArray[np.float32]
+
+
+class Recommender:
+    """Answers requests from one bundle; safe for calls from several threads.
+
+    Args:
+        contents: the bundle's parts.
+        version: the bundle's version.
+        horizon: events before it are known.
+    """
+
+    def __init__(self, contents: Contents, version: str, horizon: datetime) -> None:
+        self._contents = contents
+        self._catalogue = contents.catalogue
+        self._log = contents.log
+        self._version = version
+        self._horizon = horizon
+        self._point = PointInTime(
+            contents.log,
+            contents.co_occurrence,
+            contents.texts,
+            contents.catalogue.columns,
+            contents.configuration,
+        )
+        latest = int(contents.log.time.max(initial=0)) + DAY_US
+        self._latest_clock = max(_microseconds(horizon), latest)
+
+    @classmethod
+    def load(cls, folder: Path, threads: int = 2) -> Self:
+        """Load a bundle's folder; verify its sums first (`Registry.verify`).
+
+        Raises:
+            ModelError: a part is missing, damaged or does not fit the others.
+        """
+        manifest = Manifest.read(folder)
+        return cls(Contents.load(folder, threads), manifest.version, manifest.horizon)
+
+    @property
+    def version(self) -> str:
+        """Version of the bundle."""
+        return self._version
+
+    @property
+    def horizon(self) -> datetime:
+        """Events before it are in the bundle; aware of its time zone."""
+        return self._horizon
+
+    @property
+    def catalogue(self) -> pl.DataFrame:
+        """The items table as far as serving needs it."""
+        return self._catalogue.table
+
+    def card(self, item_id: str) -> ItemCard | None:
+        """What to show of an item; None for an unknown one."""
+        row = self._log.item_rows.get(item_id)
+        return None if row is None else self._catalogue.card(row)
+
+    def recommend(self, request: RecommendRequest) -> RankedList:
+        """Find and rank items; see `recommend_many`."""
+        return self.recommend_many([request])[0]
+
+    def rank(self, request: RankRequest) -> RankedList:
+        """Order the caller's items; see `rank_many`."""
+        return self.rank_many([request])[0]
+
+    def recommend_many(
+        self, requests: Sequence[RecommendRequest], advance: Advance | None = None
+    ) -> list[RankedList]:
+        """Retrieve, filter, score and rank; a request's answer does not depend on the others.
+
+        A list that filters or a short history leave with fewer than `page_size` candidates is
+        filled up with allowed items, most popular first.
+
+        Raises:
+            RequestError: `as_of` is before the horizon or naive; names the field.
+        """
+        answers: list[RankedList] = []
+        for batch in _batches(requests, self._clock):
+            shoppers = self._shoppers(batch)
+            queries = self._point.queries(shoppers)
+            found = self._point.retriever.retrieve(queries)
+            allowed = [self._allowed(r, shoppers, i) for i, r in enumerate(batch)]
+            sizes = [request.page_size for request in batch]
+            candidates = filled_up(found, allowed, sizes, self._point.popularity)
+            scored = self._point.score(shoppers, queries, candidates)
+            answers += self._answers(batch, scored, sizes)
+            if advance:
+                advance(len(batch))
+        return answers
+
+    def rank_many(
+        self, requests: Sequence[RankRequest], advance: Advance | None = None
+    ) -> list[RankedList]:
+        """Order each caller's own items; every id once, unknown ones last in the order given.
+
+        Raises:
+            RequestError: `as_of` is before the horizon or naive; names the field.
+        """
+        answers: list[RankedList] = []
+        for batch in _batches(requests, self._clock):
+            shoppers = self._shoppers(batch)
+            queries = self._point.queries(shoppers)
+            found = self._point.retriever.retrieve(queries)
+            known = [self._rows(request.item_ids) for request in batch]
+            candidates = given(known, found)
+            scored = self._point.score(shoppers, queries, candidates)
+            ranked = self._answers(batch, scored, [len(rows) for rows in known])
+            answers += [
+                self._with_unknown(answer, request)
+                for answer, request in zip(ranked, batch, strict=True)
+            ]
+            if advance:
+                advance(len(batch))
+        return answers
+
+    def similar_items(self, request: SimilarItemsRequest) -> RankedList:
+        """Neighbours of an item by text and by behaviour, joined by reciprocal rank fusion.
+
+        Raises:
+            UnknownItemError: the item is not in the catalogue.
+        """
+        row = self._log.item_rows.get(request.item_id)
+        if row is None:
+            raise UnknownItemError("item_id", f"no item {request.item_id!r} in the catalogue")
+        tables = {
+            "text": self._contents.texts.neighbours,
+            "co_occurrence": self._contents.co_occurrence.cosine,
+        }
+        score = np.zeros(len(self._catalogue.item_ids))
+        sources: dict[int, list[str]] = {}
+        for name, table in tables.items():
+            near, _ = table.of(row)
+            score[near] += 1.0 / (FUSION_CONSTANT + 1 + np.arange(len(near)))
+            for item in near:
+                sources.setdefault(int(item), []).append(name)
+        score[~self._catalogue.matches(request.filter)] = 0.0
+        order = np.argsort(-score, kind="stable")[: request.page_size]
+        items = tuple(
+            RankedItem(
+                self._catalogue.item_ids[item],
+                float(score[item]),
+                Tier.NEIGHBOURS,
+                sources=tuple(sorted(sources[int(item)])),
+            )
+            for item in order
+            if score[item] > 0
+        )
+        return RankedList(items, self._version)
+
+    def text_scores(
+        self, requests: Sequence[RecommendRequest], item_ids: Sequence[str]
+    ) -> TextScores:
+        """Text scores of all the known items for each request's shopper, behaviour left aside.
+
+        Raises:
+            RequestError: an item is unknown.
+        """
+        rows = self._rows(item_ids)
+        if len(rows) != len(item_ids):
+            raise RequestError("item_ids", "expected known, distinct items")
+        candidates = given([rows] * len(requests), None)
+        shoppers = self._shoppers(requests)
+        zero_shot, fine_tuned = self._point.text_scores(shoppers, candidates)
+        shape = (len(requests), len(rows))
+        asked = np.argsort(np.argsort(rows))
+        return TextScores(zero_shot.reshape(shape)[:, asked], fine_tuned.reshape(shape)[:, asked])
+
+    def _clock(self, as_of: datetime | None) -> int:
+        """The moment features look back from: `as_of`, at most a day past the last known event."""
+        if as_of is None:
+            return self._latest_clock
+        if as_of.tzinfo is None:
+            raise RequestError("as_of", f"expected a time with a zone, found {as_of.isoformat()}")
+        if as_of < self._horizon:
+            raise RequestError(
+                "as_of",
+                f"{as_of.isoformat()} is before this bundle's horizon "
+                f"{self._horizon.isoformat()}; it knows what happened until then and would leak",
+            )
+        return min(_microseconds(as_of), self._latest_clock)
+
+    def _shoppers(self, batch: Sequence[RecommendRequest | RankRequest]) -> Shoppers:
+        users = np.array([self._log.user_rows.get(r.user_id, -1) for r in batch], np.int64)
+        context = [self._rows(request.context_item_ids) for request in batch]
+        return Shoppers(
+            histories=self._log.histories(users),
+            context=ItemLists.of([rows.tolist() for rows in context]),
+            queries=[request.query for request in batch],
+            as_of=np.array([self._clock(request.as_of) for request in batch], np.int64),
+        )
+
+    def _rows(self, item_ids: Sequence[str]) -> NDArray[np.int64]:
+        """Rows of the known ids, distinct, in the order given."""
+        rows = (self._log.item_rows.get(item_id) for item_id in dict.fromkeys(item_ids))
+        return np.array([row for row in rows if row is not None], np.int64)
+
+    def _allowed(
+        self, request: RecommendRequest, shoppers: Shoppers, place: int
+    ) -> NDArray[np.bool_]:
+        plain = request.filter == ItemFilter(exclude_purchased=request.filter.exclude_purchased)
+        known = self._catalogue.available if plain else self._catalogue.matches(request.filter)
+        allowed = known.copy()
+        if request.filter.exclude_purchased:
+            own = shoppers.histories.rows(place, place + 1)
+            allowed[own.item[own.kind == EventKind.PURCHASE]] = False
+        return allowed
+
+    def _answers(
+        self, batch: Sequence[Asked], scored: ScoredCandidates, sizes: list[int]
+    ) -> list[RankedList]:
+        pages = ranked_pages(scored, self._contents.ranker, self._catalogue.item_ids, sizes)
+        answers = []
+        for request, page in zip(batch, pages, strict=True):
+            items = page.explained(self._contents.ranker) if request.explain else page.items
+            answers.append(RankedList(items, self._version, self._degraded(request)))
+        return answers
+
+    def _degraded(self, request: RecommendRequest | RankRequest) -> tuple[str, ...]:
+        late = request.as_of is not None and _microseconds(request.as_of) > self._latest_clock
+        return (STALE_BUNDLE,) if late else ()
+
+    def _with_unknown(self, answer: RankedList, request: RankRequest) -> RankedList:
+        unknown = tuple(
+            RankedItem(item_id, 0.0, Tier.UNKNOWN_ITEM)
+            for item_id in dict.fromkeys(request.item_ids)
+            if item_id not in self._log.item_rows
+        )
+        return replace(answer, items=answer.items + unknown)
+
+
+def _batches(
+    requests: Sequence[Asked], clock: Callable[[datetime | None], int]
+) -> list[list[Asked]]:
+    """Runs of requests within the same hour of the clock, so that they share statistics."""
+    batches: list[list[Asked]] = []
+    hour = None
+    for request in requests:
+        own = floor_to_hour(clock(request.as_of))
+        if own != hour or len(batches[-1]) == REQUESTS_PER_BATCH:
+            batches.append([])
+            hour = own
+        batches[-1].append(request)
+    return batches
+
+
+def _microseconds(time: datetime) -> int:
+    return (time - _EPOCH) // timedelta(microseconds=1)

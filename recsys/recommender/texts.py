@@ -1,0 +1,103 @@
+"""The text models of a bundle with everything they precomputed for its catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.config import TextConfig
+from recsys.interactions import Candidates, Histories, ItemLists
+from recsys.retrieval import ItemNeighbours, VectorIndex
+from recsys.text import BiEncoder, ShopperTexts, TextScorer, clean, render_shoppers
+
+SIMILARITY_SEGMENTS = 40
+"""Titles of a shopper that the bi-encoder's similarities look at."""
+
+
+@dataclass(frozen=True)
+class TextModels:
+    """Both encoders, the vectors of the catalogue and the index over them.
+
+    Attributes:
+        bi_encoder: gives vectors.
+        vectors: float32 (items, d), unit rows in catalogue order.
+        index: over the vectors.
+        neighbours: the index's nearest items of each item.
+        scorer: the cross-encoder with the catalogue's states.
+        config: token budgets.
+    """
+
+    bi_encoder: BiEncoder
+    vectors: NDArray[np.float32]
+    index: VectorIndex
+    neighbours: ItemNeighbours
+    scorer: TextScorer
+    config: TextConfig
+
+    def query_vectors(self, queries: list[str]) -> NDArray[np.float32] | None:
+        """Vectors (n, d) of raw queries, NaN where there is none; None without any query."""
+        cleaned = [clean(query) for query in queries]
+        asked = [i for i, query in enumerate(cleaned) if query]
+        if not asked:
+            return None
+        vectors = np.full((len(queries), self.vectors.shape[1]), np.nan, np.float32)
+        texts = [cleaned[i] for i in asked]
+        vectors[asked] = self.bi_encoder.embed(texts, max_tokens=self.config.query_max_tokens)
+        return vectors
+
+    def shopper_texts(
+        self, histories: Histories, context: ItemLists, queries: list[str], max_segments: int
+    ) -> ShopperTexts:
+        """The shopper's side; see `recsys.text.render_shoppers`."""
+        return render_shoppers(
+            histories,
+            context,
+            queries,
+            item_count=len(self.vectors),
+            max_segments=max_segments,
+        )
+
+    def similarities(
+        self,
+        shoppers: ShopperTexts,
+        candidates: Candidates,
+        query_vectors: NDArray[np.float32] | None,
+    ) -> dict[str, NDArray[np.float32]]:
+        """Cosines of each candidate to the segments of its shopper's side.
+
+        Returns:
+            float32 (m,) each, NaN for a shopper without text: `similarity_best`, `similarity_mean`,
+            `similarity_latest` (the first segment).
+        """
+        found = np.full((3, len(candidates.item)), np.nan, np.float32)
+        for i in range(candidates.count):
+            rows = slice(candidates.offsets[i], candidates.offsets[i + 1])
+            segments = shoppers.segments[shoppers.offsets[i] : shoppers.offsets[i + 1]]
+            if not len(segments) or rows.start == rows.stop:
+                continue
+            if segments[0] >= len(self.vectors) and query_vectors is not None:
+                side = query_vectors[i : i + 1]
+            else:
+                side = self.vectors[segments]
+            cosine = self.vectors[candidates.item[rows]] @ side.T
+            found[:, rows] = cosine.max(1), cosine.mean(1), cosine[:, 0]
+        names = ("similarity_best", "similarity_mean", "similarity_latest")
+        return dict(zip(names, found, strict=True))
+
+    def logits(
+        self, shoppers: ShopperTexts, candidates: Candidates, scored: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Cross-encoder logits float32 (m, 2); NaN for candidates that `scored` (m,) leaves out."""
+        logits = np.full((len(candidates.item), 2), np.nan, np.float32)
+        logits[scored] = self.scorer.scores(shoppers, candidates.where(scored))
+        return logits
+
+    def cut_to(self, shoppers: ShopperTexts, max_segments: int) -> ShopperTexts:
+        """The same shopper sides with at most `max_segments` segments each, from the front."""
+        lengths = np.diff(shoppers.offsets)
+        place = np.arange(len(shoppers.segments)) - np.repeat(shoppers.offsets[:-1], lengths)
+        kept = np.minimum(lengths, max_segments)
+        offsets = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
+        return replace(shoppers, offsets=offsets, segments=shoppers.segments[place < max_segments])

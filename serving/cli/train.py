@@ -1,0 +1,79 @@
+"""`recsys train`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from serving.cli.output import NOTES, RESULTS, JsonOption, new_app, print_json
+from serving.cli.times import parse_time
+
+if TYPE_CHECKING:
+    from training.pipeline import TrainingSummary
+
+app = new_app()
+Profile = Literal["fast", "full"]
+
+
+@app.command()
+def train(
+    dataset: Annotated[Path, typer.Argument(help="The dataset's folder.", metavar="DATASET")],
+    registry: Annotated[Path, typer.Option(help="Where the bundle is published.")],
+    *,
+    until: Annotated[
+        datetime | None,
+        typer.Option(parser=parse_time, metavar="TIME", help="Hide every event from this time on."),
+    ] = None,
+    profile: Annotated[
+        Profile, typer.Option(help="`fast` for a first look, `full` to serve.")
+    ] = "full",
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="TOML with settings over the profile's.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fine-tune the text encoder, index the catalogue, learn to rank, publish a bundle.
+
+    A run that was killed goes on where it stopped when it is started again.
+
+    Example: recsys train shop --registry shop/registry --until 2010-11-09T00:00:00Z
+    """
+    from rich.progress import Progress  # noqa: PLC0415
+
+    from recsys.config import load_configuration  # noqa: PLC0415
+    from recsys.config import profile as profile_named  # noqa: PLC0415
+    from training.pipeline import train as run  # noqa: PLC0415
+
+    configuration = profile_named(profile)
+    if config is not None:
+        configuration = load_configuration(config, configuration)
+    with Progress(console=NOTES) as progress:
+        summary = run(dataset, registry, until, configuration, progress)
+    if as_json:
+        print_json(summary.model_dump(mode="json"))
+    else:
+        _show(summary)
+
+
+def _show(summary: TrainingSummary) -> None:
+    encoder, ranker = summary.encoder, summary.ranker
+    table = Table(title=f"Bundle {summary.version}: knows events before {summary.horizon}")
+    table.add_column("what")
+    table.add_column("figure", justify="right")
+    for name, key in (("before", "test_before"), ("after", "test_after"), ("gain", "test_gain")):
+        table.add_row(f"encoder, test NDCG@10 {name}", _interval(encoder[key]))
+    table.add_row("fine-tuning steps (best)", f"{encoder['steps']} ({encoder['best_step']})")
+    table.add_row("ranker, held-back NDCG@10", f"{ranker['held_back_ndcg@10']:.4f}")
+    table.add_row("ranker, trees", str(ranker["rounds"]))
+    for group, share in list(ranker["importance"].items())[:6]:
+        table.add_row(f"gain from {group}", f"{share:.1%}")
+    RESULTS.print(table)
+    RESULTS.print(f"plots and figures: {summary.report}", highlight=False)
+
+
+def _interval(estimate: dict[str, float]) -> str:
+    return f"{estimate['mean']:.4f} [{estimate['low']:.4f}, {estimate['high']:.4f}]"

@@ -1,0 +1,307 @@
+"""`recsys train`: examples, encoders, index, ranker and bundle, one finished stage at a time."""
+
+from __future__ import annotations
+
+import ctypes.util
+import hashlib
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel
+from rich.progress import Progress
+
+from recsys.bundle import ManifestFields, Registry, canonical_json, load_arrays, save_arrays
+from recsys.config import Configuration
+from recsys.ranker import Ranker
+from recsys.recommender import Contents, TextModels
+from recsys.retrieval import CoOccurrence, ItemNeighbours, VectorIndex
+from recsys.text import BiEncoder, CrossEncoder, StateTable, TextScorer, TokenTable, encode_states
+from training.plots import plot_feature_importance, plot_fine_tuning
+from training.ranker_frame import load_frame, ranker_frame, save_frame
+from training.report import Estimate
+from training.training_data import TrainingData, read_training_data
+from training.tune_text import EncodedCatalogue, labelled_groups, tune_cross_encoder
+from training.workspace import Summary, Workspace
+
+CHECKPOINTS = "checkpoints"
+_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
+_KEPT_BYTES = 1 << 30
+FORMAT = 1
+"""Part of a run's key: stages of another layout are not taken up."""
+
+
+class TrainingSummary(BaseModel):
+    """What a training run did."""
+
+    version: str
+    """The published bundle."""
+
+    horizon: datetime
+    """Events at or after it were hidden."""
+
+    slices: dict[str, list[str]]
+    """Start and end of each slice of the history."""
+
+    encoder: dict[str, Any]
+    """Fine-tuning: test metrics before and after, steps, examples."""
+
+    ranker: dict[str, Any]
+    """LightGBM: rows, rounds, held-back NDCG@10, importance by feature group."""
+
+    report: Path
+    """Folder of the plots."""
+
+
+def train(
+    dataset: Path,
+    registry: Path,
+    until: datetime | None,
+    configuration: Configuration,
+    progress: Progress,
+) -> TrainingSummary:
+    """Train everything from the events before `until` and publish a bundle.
+
+    A killed run with the same data and configuration goes on after its last finished stage (in
+    fine-tuning: its last checkpoint). Equal inputs give byte-identical bundles, which are published
+    once.
+
+    Raises:
+        DataError: the dataset is unusable or too small.
+        BundleError: the registry can't be written, or another run is publishing.
+    """
+    set_threads(configuration)
+    keep_freed_memory()
+    data = read_training_data(dataset, until, configuration)
+    run = _Run(
+        data, configuration, Workspace(registry / "work" / _key(data, configuration)), progress
+    )
+    bundles = Registry(registry)
+    with bundles.stage() as folder:
+        contents = run.contents()
+        contents.save(folder)
+        version = bundles.publish(folder, run.manifest())
+    report = registry / "reports" / version
+    summary = run.summary(version, report)
+    _write_report(summary, run.encoder_summary, contents.ranker, report)
+    run.workspace.remove()
+    return summary
+
+
+def keep_freed_memory() -> None:
+    """Ask glibc to keep freed blocks: large tensors come and go with every step.
+
+    Handing them back costs page faults that double the time of element-wise work. Elsewhere than on
+    glibc nothing happens.
+    """
+    library = ctypes.util.find_library("c")
+    mallopt = getattr(ctypes.CDLL(library), "mallopt", None) if library else None
+    if mallopt is not None:
+        for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
+            mallopt(parameter, _KEPT_BYTES)
+
+
+def set_threads(configuration: Configuration) -> int:
+    """Use the configured threads, or the cores this process may run on, for all libraries."""
+    threads = configuration.threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    faiss.omp_set_num_threads(threads)
+    return threads
+
+
+def _key(data: TrainingData, configuration: Configuration) -> str:
+    inputs = canonical_json(
+        [FORMAT, data.sha256, data.until, configuration.model_dump(mode="json")]
+    )
+    return hashlib.sha256(inputs).hexdigest()[:16]
+
+
+@dataclass
+class _Run:
+    data: TrainingData
+    configuration: Configuration
+    workspace: Workspace
+    progress: Progress
+
+    @property
+    def threads(self) -> int:
+        return self.configuration.threads or len(os.sched_getaffinity(0))
+
+    @cached_property
+    def bi_encoder(self) -> BiEncoder:
+        precision = self.configuration.cross_encoder.precision
+        return BiEncoder.pretrained(self.configuration.text.pretrained, precision)
+
+    @cached_property
+    def encoded(self) -> tuple[EncodedCatalogue, NDArray[np.float32]]:
+        folder = self.workspace.stage("catalogue", self._encode)
+        arrays = load_arrays(folder / "vectors.safetensors")
+        neighbours = ItemNeighbours.from_arrays(arrays, "neighbours.")
+        encoded = EncodedCatalogue(self.bi_encoder, VectorIndex.load(folder), neighbours)
+        return encoded, arrays["vectors"].astype(np.float32)
+
+    def _encode(self, folder: Path) -> Summary:
+        texts = self.data.texts
+        task = self.progress.add_task("embed the catalogue", total=len(texts))
+        vectors = self.bi_encoder.embed(
+            texts,
+            max_tokens=self.configuration.text.item_max_tokens,
+            advance=partial(self.progress.advance, task),
+        )
+        retrieval = self.configuration.retrieval
+        index = VectorIndex.build(
+            self.data.log.item_ids, vectors, retrieval.flat_index_limit, self.configuration.seed
+        )
+        neighbours = index.neighbours(vectors, retrieval.neighbours_per_item)
+        index.save(folder)
+        save_arrays(
+            folder / "vectors.safetensors",
+            {"vectors": vectors} | neighbours.arrays("neighbours."),
+        )
+        return {"items": len(texts), "index": index.kind, "recall": index.recall}
+
+    @cached_property
+    def cross_encoder(self) -> CrossEncoder:
+        return CrossEncoder.load(self.workspace.stage("cross_encoder", self._tune))
+
+    def _tune(self, folder: Path) -> Summary:
+        task = self.progress.add_task("label examples", total=1)
+        groups = labelled_groups(self.data, self.encoded[0], self.configuration)
+        self.progress.advance(task)
+        checkpoints = self.workspace.folder / CHECKPOINTS
+        encoder, summary = tune_cross_encoder(
+            self.data, groups, self.configuration, checkpoints, self.progress
+        )
+        encoder.save(folder)
+        return summary
+
+    @property
+    def encoder_summary(self) -> Summary:
+        return self.workspace.summary("cross_encoder")
+
+    @cached_property
+    def texts(self) -> TextModels:
+        encoded, vectors = self.encoded
+        return TextModels(
+            bi_encoder=self.bi_encoder,
+            vectors=vectors,
+            index=encoded.index,
+            neighbours=encoded.neighbours,
+            scorer=TextScorer(
+                model=self.cross_encoder,
+                states=self._states(),
+                tokenizer=self.bi_encoder.tokenizer,
+                query_max_tokens=self.configuration.text.query_max_tokens,
+                precision=self.configuration.cross_encoder.precision,
+            ),
+            config=self.configuration.text,
+        )
+
+    def _states(self) -> StateTable:
+        budget = self.configuration.text.item_max_tokens
+        tokens = TokenTable.build(self.bi_encoder.tokenizer, self.data.texts, budget)
+        task = self.progress.add_task("item states", total=len(tokens.lengths))
+        return encode_states(
+            self.cross_encoder.bert,
+            tokens,
+            layer=self.cross_encoder.shape.join_layer,
+            precision=self.configuration.cross_encoder.precision,
+            advance=partial(self.progress.advance, task),
+        )
+
+    @cached_property
+    def ranker(self) -> Ranker:
+        return Ranker.load(self.workspace.stage("ranker", self._fit_ranker), self.threads)
+
+    def _fit_ranker(self, folder: Path) -> Summary:
+        frame = self.workspace.stage("frame", self._make_frame)
+        task = self.progress.add_task("fit the ranker", total=1)
+        inputs = load_frame(frame, self.workspace.summary("frame"))
+        ranker = Ranker.fit(
+            inputs, self.configuration.ranker, self.configuration.seed, self.threads
+        )
+        ranker.save(folder)
+        self.progress.advance(task)
+        return {"rounds": ranker.rounds, "held_back_ndcg@10": ranker.held_back_ndcg}
+
+    def _make_frame(self, folder: Path) -> Summary:
+        frame = ranker_frame(self.data, self.texts, self.configuration, self.progress)
+        return save_frame(frame, folder)
+
+    def contents(self) -> Contents:
+        ranker = self.ranker
+        neighbours = self.configuration.retrieval.neighbours_per_item
+        return Contents(
+            configuration=self.configuration,
+            catalogue=self.data.catalogue,
+            log=self.data.log,
+            texts=self.texts,
+            co_occurrence=CoOccurrence.build(self.data.log, neighbours),
+            ranker=ranker,
+        )
+
+    def manifest(self) -> ManifestFields:
+        encoder = self.encoder_summary
+        return ManifestFields(
+            horizon=self.data.horizon,
+            seed=self.configuration.seed,
+            data_sha256=self.data.sha256,
+            configuration=self.configuration.model_dump(mode="json"),
+            metrics={
+                "ranker_ndcg@10": self.ranker.held_back_ndcg,
+                "encoder_ndcg@10": encoder["test_after"]["mean"],
+                "untuned_encoder_ndcg@10": encoder["test_before"]["mean"],
+            },
+        )
+
+    def summary(self, version: str, report: Path) -> TrainingSummary:
+        encoder = {k: v for k, v in self.encoder_summary.items() if k != "history"}
+        frame = self.workspace.summary("frame")
+        return TrainingSummary(
+            version=version,
+            horizon=self.data.horizon,
+            slices=self.data.split.describe(),
+            encoder=encoder,
+            ranker={
+                **self.workspace.summary("ranker"),
+                **{name: frame[name] for name in ("requests", "rows", "positives")},
+                "importance": _by_group(self.ranker),
+            },
+            report=report,
+        )
+
+
+def _by_group(ranker: Ranker) -> dict[str, float]:
+    """Share of the total gain by feature group, largest first."""
+    shares: dict[str, float] = {}
+    for name, gain in ranker.importance().items():
+        group = ranker.groups[name]
+        shares[group] = shares.get(group, 0.0) + gain
+    total = sum(shares.values()) or 1.0
+    ordered = sorted(shares.items(), key=lambda item: -item[1])
+    return {group: gain / total for group, gain in ordered}
+
+
+def _write_report(summary: TrainingSummary, encoder: Summary, ranker: Ranker, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    estimates = {
+        key: {"NDCG@10": Estimate(**{k: encoder[name][k] for k in ("mean", "low", "high")})}
+        for key, name in (("before", "test_before"), ("after", "test_after"))
+    }
+    plot_fine_tuning(
+        encoder["history"], estimates["before"], estimates["after"], folder / "fine_tuning.png"
+    )
+    importance = ranker.importance()
+    plot_feature_importance(
+        list(importance), list(importance.values()), folder / "feature_importance.png"
+    )
+    (folder / "training.json").write_text(
+        summary.model_dump_json(indent=2) + "\n", encoding="utf-8"
+    )

@@ -1,0 +1,112 @@
+"""What one training run reads: the catalogue and the events before the cut."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from recsys.config import Configuration
+from recsys.errors import EmptyTableError
+from recsys.interactions import InteractionLog
+from recsys.recommender import Catalogue, canonical_text
+from recsys.tables import Dataset
+from recsys.text import render_items
+from training.time_split import TimeSplit, split_by_time
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Nothing at or after the cut is in here.
+
+    Attributes:
+        items: the `items` table, sorted by id.
+        events: the `events` table before the cut, lazily.
+        log: its interactions.
+        until: the cut, microseconds since the epoch.
+        split: the division of the history.
+        sha256: sum over items and events; equal for equal rows in any order.
+    """
+
+    items: pl.DataFrame
+    events: pl.LazyFrame
+    log: InteractionLog
+    until: int
+    split: TimeSplit
+    sha256: str
+
+    @property
+    def horizon(self) -> datetime:
+        """The cut as a time."""
+        return EPOCH + timedelta(microseconds=self.until)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The items as serving needs them."""
+        return Catalogue.of(self.items)
+
+    @property
+    def texts(self) -> list[str]:
+        """The items' rendered texts, in the order of rows."""
+        return render_items(self.items)
+
+
+def read_training_data(
+    folder: Path, until: datetime | None, configuration: Configuration
+) -> TrainingData:
+    """Read a dataset and hide every event at or after `until`.
+
+    Args:
+        folder: the dataset.
+        until: the cut; None takes everything and puts the cut right after the last event.
+        configuration: how to divide the history.
+
+    Raises:
+        DataError: a table is missing or wrong; or no event is before the cut.
+    """
+    dataset = Dataset(folder)
+    items = dataset.items().sort("item_id")
+    everything = dataset.scan_events()
+    cut = _after_last(everything) if until is None else (until - EPOCH) // timedelta(microseconds=1)
+    events = everything.filter(pl.col("event_time").dt.epoch("us") < cut)
+    log = InteractionLog.build(items["item_id"], events)
+    if not len(log.item):
+        raise EmptyTableError(
+            f"{folder} has no interaction with a catalogue item before "
+            f"{(EPOCH + timedelta(microseconds=cut)).isoformat()}; nothing to learn from"
+        )
+    split = split_by_time(log, cut, configuration.windows)
+    return TrainingData(items, events, log, cut, split, _sum(items, events, log))
+
+
+def _after_last(events: pl.LazyFrame) -> int:
+    last = events.select(pl.col("event_time").dt.epoch("us").max()).collect().item()
+    return 0 if last is None else int(last) + 1
+
+
+def _sum(items: pl.DataFrame, events: pl.LazyFrame, log: InteractionLog) -> str:
+    digest = hashlib.sha256(canonical_text(items))
+    for ids in (log.user_ids, log.item_ids):
+        digest.update("\n".join(ids).encode())
+    arrays = (log.user_offsets, log.item, log.time, log.kind, log.price, log.quantity, log.basket)
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    digest.update(str(_order_free_sum(events)).encode())
+    return digest.hexdigest()
+
+
+def _order_free_sum(events: pl.LazyFrame) -> int:
+    """A sum over the rows that examples read beside the log: impressions and queries."""
+    names = [
+        name
+        for name in ("event_id", "user_id", "item_id", "event_type", "session_id", "query")
+        if name in events.collect_schema().names()
+    ]
+    row = pl.struct(pl.col(names).cast(pl.String), pl.col("event_time").dt.epoch("us")).hash(1)
+    return int(events.unique("event_id").select(row.sum()).collect(engine="streaming").item() or 0)

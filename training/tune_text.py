@@ -1,0 +1,206 @@
+"""The encoder's stage: labelled groups, fine-tuning, and test metrics before and after it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import Progress
+
+from recsys.config import Configuration
+from recsys.evaluation import bootstrap_difference, bootstrap_mean
+from recsys.recommender import Retriever
+from recsys.retrieval import CoOccurrence, ItemNeighbours, VectorIndex
+from recsys.text import (
+    BiEncoder,
+    CrossEncoder,
+    CrossEncoderShape,
+    TokenTable,
+    encode_states,
+    load_bert,
+    load_tokenizer,
+)
+from training.evaluation_groups import evaluation_groups
+from training.examples import (
+    Groups,
+    first_interactions,
+    render_groups,
+    sample_groups,
+    sessions_of,
+)
+from training.fit_cross_encoder import (
+    METRIC,
+    FitJob,
+    TextRows,
+    fit_cross_encoder,
+    group_ndcg,
+    score_groups,
+)
+from training.negatives import NegativeSampler
+from training.time_split import Slice
+from training.training_data import TrainingData
+
+
+@dataclass(frozen=True)
+class EncodedCatalogue:
+    """What the bi-encoder makes of the catalogue.
+
+    Attributes:
+        bi_encoder: untuned.
+        index: over the vectors.
+        neighbours: nearest items of each item.
+    """
+
+    bi_encoder: BiEncoder
+    index: VectorIndex
+    neighbours: ItemNeighbours
+
+
+@dataclass(frozen=True)
+class LabelledGroups:
+    """The encoder's examples, divided by time.
+
+    Attributes:
+        train: positives with sampled negatives.
+        validation: serving's candidates; early stopping looks at it.
+        test: serving's candidates of a later slice.
+    """
+
+    train: Groups
+    validation: Groups
+    test: Groups
+
+
+def labelled_groups(
+    data: TrainingData, encoded: EncodedCatalogue, configuration: Configuration
+) -> LabelledGroups:
+    """Make all examples; every random draw comes from the configured seed.
+
+    Raises:
+        EmptyTableError: a slice has no shopper with a history who took up a new item.
+    """
+    rng = np.random.default_rng([configuration.seed, 1])
+    return LabelledGroups(
+        train=_training_groups(data, encoded, configuration, rng),
+        validation=_later_groups(data, data.split.validation, encoded, configuration),
+        test=_later_groups(data, data.split.test, encoded, configuration),
+    )
+
+
+def _training_groups(
+    data: TrainingData,
+    encoded: EncodedCatalogue,
+    configuration: Configuration,
+    rng: np.random.Generator,
+) -> Groups:
+    config = configuration.cross_encoder
+    part = data.split.train
+    known = data.log.before(part.end)
+    positives = sample_groups(first_interactions(known, part), config.max_groups, rng)
+    sessions = sessions_of(known, data.events, positives, part.end)
+    limit = configuration.text.shopper_max_segments
+    shoppers = render_groups(known, positives, sessions.query, limit)
+    created_at = data.catalogue.columns.created_at
+    sampler = NegativeSampler(known, created_at, encoded.neighbours, config.negatives)
+    return sampler.complete(positives, shoppers, sessions.shown, rng)
+
+
+def _later_groups(
+    data: TrainingData, part: Slice, encoded: EncodedCatalogue, configuration: Configuration
+) -> Groups:
+    known = data.log.before(part.start)
+    tables = CoOccurrence.build(known, configuration.retrieval.neighbours_per_item)
+    retriever = Retriever.build(
+        known, tables, (encoded.index, encoded.neighbours), configuration.retrieval
+    )
+    return evaluation_groups(
+        data.log,
+        part,
+        retriever,
+        configuration.cross_encoder.max_evaluation_groups,
+        np.random.default_rng([configuration.seed, 2]),
+        configuration.text.shopper_max_segments,
+    )
+
+
+def tune_cross_encoder(
+    data: TrainingData,
+    groups: LabelledGroups,
+    configuration: Configuration,
+    folder: Path,
+    progress: Progress,
+) -> tuple[CrossEncoder, dict[str, object]]:
+    """Fine-tune from the pretrained model; returns it with the summary for the report.
+
+    Args:
+        data: for the texts.
+        groups: examples.
+        configuration: the recipe.
+        folder: checkpoints; a killed run goes on from the last.
+        progress: shows the steps.
+    """
+    config = configuration.cross_encoder
+    encoder = new_cross_encoder(configuration)
+    texts = text_rows(data, groups.train, encoder, configuration)
+    job = FitJob(config, folder, configuration.seed, progress)
+    task = progress.add_task("test the untuned encoder", total=1)
+    before = _test_ndcg(encoder, texts, groups.test, job)
+    progress.advance(task)
+    result = fit_cross_encoder(encoder, texts, groups.train, groups.validation, job)
+    task = progress.add_task("test the tuned encoder", total=1)
+    after = _test_ndcg(encoder, texts, groups.test, job)
+    progress.advance(task)
+    rng = np.random.default_rng([configuration.seed, 3])
+    return encoder, {
+        "metric": f"{METRIC}, items new to the shopper, serving's candidates",
+        "test_before": asdict(bootstrap_mean(before, rng)),
+        "test_after": asdict(bootstrap_mean(after, rng)),
+        "test_gain": asdict(bootstrap_difference(after, before, rng)),
+        "training_groups": len(groups.train.item),
+        "steps": result.steps,
+        "best_step": result.best_step,
+        "history": result.history,
+    }
+
+
+def new_cross_encoder(configuration: Configuration) -> CrossEncoder:
+    """The untuned model, its new parts drawn from the configured seed."""
+    torch.manual_seed(configuration.seed)
+    bert = load_bert(configuration.text.pretrained)
+    config = configuration.cross_encoder
+    shape = CrossEncoderShape(
+        join_layer=config.join_layer,
+        max_segments=configuration.text.shopper_max_segments,
+        shopper_key_bias=config.shopper_key_bias,
+    )
+    encoder = CrossEncoder(bert, shape)
+    encoder.set_dropout(config.dropout)
+    return encoder.eval()
+
+
+def text_rows(
+    data: TrainingData, groups: Groups, encoder: CrossEncoder, configuration: Configuration
+) -> TextRows:
+    """Items, then the groups' queries, as the collator looks them up."""
+    tokenizer = load_tokenizer(configuration.text.pretrained)
+    tokens = TokenTable.build(tokenizer, data.texts, configuration.text.item_max_tokens)
+    queries = list(groups.shoppers.queries)
+    budget = configuration.text.query_max_tokens
+    tokens = tokens.extended(TokenTable.build(tokenizer, queries, budget))
+    config = configuration.cross_encoder
+    if config.frozen_layers < config.join_layer:
+        return TextRows(tokens, None)
+    states = encode_states(
+        encoder.bert, tokens, layer=config.join_layer, precision=config.precision
+    )
+    return TextRows(tokens, states)
+
+
+def _test_ndcg(
+    encoder: CrossEncoder, texts: TextRows, test: Groups, job: FitJob
+) -> NDArray[np.float64]:
+    scores = score_groups(encoder, texts, test, job)
+    return group_ndcg(scores, test.label, test.relevant)
