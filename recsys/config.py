@@ -30,6 +30,9 @@ class TextConfig(_Section):
     query_max_tokens: int = Field(default=32, ge=4, le=510)
     """Tokens of a shopper's query that are read, special tokens included."""
 
+    segment_max_tokens: int = Field(default=16, ge=1, le=510)
+    """Tokens of each segment of the shopper's side that candidates attend to, from its front."""
+
     shopper_max_segments: int = Field(default=16, ge=1, le=64)
     """Titles on the shopper's side: what they look at, else their most recent distinct items."""
 

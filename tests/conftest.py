@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from trained_shop import TrainedShop
 
 # Set before anything imports transformers, torch or LightGBM: no test reaches the network, and the
 # tiny models here lose time to threads.
@@ -88,3 +92,11 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
         BertModel(config).save_pretrained(folder)
     BertTokenizer(vocab=vocabulary, model_max_length=512).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained_shop(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedShop:
+    """A very small shop with a bundle trained on its events before `trained_shop.UNTIL`."""
+    from trained_shop import make_trained_shop  # noqa: PLC0415
+
+    return make_trained_shop(tmp_path_factory.mktemp("trained"), tiny_bert)

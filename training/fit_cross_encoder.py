@@ -33,6 +33,8 @@ from training.examples import CLICKED, PADDING, PURCHASED, Groups
 
 Batch = dict[str, Tensor]
 METRIC = "ndcg@10"
+EVALUATION_GROUPS = 2
+"""Groups in a batch of evaluation; each has about as many items as a training batch has."""
 
 
 @dataclass(frozen=True)
@@ -301,7 +303,7 @@ def fit_cross_encoder(
         callbacks=[EarlyStoppingCallback(job.config.patience), _Bar(job.progress)],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.get_eval_dataloader = partial(_evaluation_loader, validation, texts, job)  # type: ignore[method-assign]
+    trainer.get_eval_dataloader = partial(_evaluation_loader, validation, texts)  # type: ignore[method-assign]
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(job.folder))
     encoder.eval()
     state = trainer.state
@@ -356,12 +358,10 @@ def _arguments(job: FitJob) -> TrainingArguments:
     )
 
 
-def _evaluation_loader(
-    validation: Groups, texts: TextRows, job: FitJob, *_: object
-) -> DataLoader[int]:
+def _evaluation_loader(validation: Groups, texts: TextRows, *_: object) -> DataLoader[int]:
     return DataLoader(
         GroupDataset(validation),
-        batch_size=max(job.config.groups_per_batch // 4, 1),
+        batch_size=EVALUATION_GROUPS,
         collate_fn=Collator(validation, texts),
     )
 
@@ -385,7 +385,7 @@ def score_groups(
     """Ranking scores float32 (g, k) of all groups by the encoder as it is."""
     model = TrainedCrossEncoder(encoder, job.config).eval()
     scores = []
-    for batch in _evaluation_loader(groups, texts, job):
+    for batch in _evaluation_loader(groups, texts):
         with autocast(job.config.precision):
             logits = model(**batch)["logits"]
         scores.append(ranking_scores(logits.float().numpy()))

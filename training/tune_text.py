@@ -12,8 +12,7 @@ from rich.progress import Progress
 
 from recsys.config import Configuration
 from recsys.evaluation import bootstrap_difference, bootstrap_mean
-from recsys.recommender import Retriever
-from recsys.retrieval import CoOccurrence, ItemNeighbours, VectorIndex
+from recsys.retrieval import ItemNeighbours, VectorIndex
 from recsys.text import (
     BiEncoder,
     CrossEncoder,
@@ -65,8 +64,8 @@ class LabelledGroups:
 
     Attributes:
         train: positives with sampled negatives.
-        validation: serving's candidates; early stopping looks at it.
-        test: serving's candidates of a later slice.
+        validation: a part of the catalogue ranked in full; early stopping looks at it.
+        test: the same for a later slice.
     """
 
     train: Groups
@@ -85,8 +84,8 @@ def labelled_groups(
     rng = np.random.default_rng([configuration.seed, 1])
     return LabelledGroups(
         train=_training_groups(data, encoded, configuration, rng),
-        validation=_later_groups(data, data.split.validation, encoded, configuration),
-        test=_later_groups(data, data.split.test, encoded, configuration),
+        validation=_later_groups(data, data.split.validation, configuration),
+        test=_later_groups(data, data.split.test, configuration),
     )
 
 
@@ -108,18 +107,10 @@ def _training_groups(
     return sampler.complete(positives, shoppers, sessions.shown, rng)
 
 
-def _later_groups(
-    data: TrainingData, part: Slice, encoded: EncodedCatalogue, configuration: Configuration
-) -> Groups:
-    known = data.log.before(part.start)
-    tables = CoOccurrence.build(known, configuration.retrieval.neighbours_per_item)
-    retriever = Retriever.build(
-        known, tables, (encoded.index, encoded.neighbours), configuration.retrieval
-    )
+def _later_groups(data: TrainingData, part: Slice, configuration: Configuration) -> Groups:
     return evaluation_groups(
         data.log,
         part,
-        retriever,
         configuration.cross_encoder.max_evaluation_groups,
         np.random.default_rng([configuration.seed, 2]),
         configuration.text.shopper_max_segments,
@@ -155,7 +146,7 @@ def tune_cross_encoder(
     progress.advance(task)
     rng = np.random.default_rng([configuration.seed, 3])
     return encoder, {
-        "metric": f"{METRIC}, items new to the shopper, serving's candidates",
+        "metric": f"{METRIC} over one part of the catalogue, items new to the shopper",
         "test_before": asdict(bootstrap_mean(before, rng)),
         "test_after": asdict(bootstrap_mean(after, rng)),
         "test_gain": asdict(bootstrap_difference(after, before, rng)),
@@ -174,6 +165,7 @@ def new_cross_encoder(configuration: Configuration) -> CrossEncoder:
     shape = CrossEncoderShape(
         join_layer=config.join_layer,
         max_segments=configuration.text.shopper_max_segments,
+        segment_max_tokens=configuration.text.segment_max_tokens,
         shopper_key_bias=config.shopper_key_bias,
     )
     encoder = CrossEncoder(bert, shape)

@@ -58,6 +58,9 @@ class CrossEncoderShape(BaseModel):
     max_segments: int
     """Segments on the shopper's side."""
 
+    segment_max_tokens: int = 16
+    """Tokens of a segment, from its front, that candidates attend to; its vector pools all."""
+
     shopper_key_bias: float
     """Start value of the logit bias on shopper keys."""
 
@@ -146,7 +149,9 @@ class CrossEncoder(nn.Module):
         if len(states) == 0:
             states, mask = states.new_zeros(1, 1, states.shape[-1]), mask.new_zeros(1, 1)
         row = segments.clamp(min=0)
-        place, token_segment, tokens = _compact(mask[row] & present.unsqueeze(-1), row)
+        shared = mask[row] & present.unsqueeze(-1)
+        shared[..., self.shape.segment_max_tokens :] = False
+        place, token_segment, tokens = _compact(shared, row)
         keys, values, biases = [], [], []
         for depth, layer in enumerate(self.joined_layers):
             _, key, value = split_heads(layer, states)
@@ -223,7 +228,7 @@ class _Head(nn.Module):
     network's last layer starts at zero.
     """
 
-    SCALE = 20.0
+    SCALE = 10.0
     SHARPNESS = 10.0
     WIDTH = 128
 
@@ -234,9 +239,8 @@ class _Head(nn.Module):
         self.inner = nn.Linear(3 * hidden, self.WIDTH)
         self.outer = nn.Linear(self.WIDTH, 2)
         with torch.no_grad():
-            start = torch.tensor([0.8, 0.2, 0.0, 0.0]) * self.SCALE
-            self.similarity.weight.copy_(start.expand(2, 4))
-            self.similarity.bias.fill_(-self.SCALE / 2)
+            self.similarity.weight.copy_(torch.tensor([0.8, 0.2, 0.0, 0.0]).expand(2, 4))
+            self.similarity.bias.fill_(-0.5)
             self.outer.weight.zero_()
             self.outer.bias.zero_()
 
@@ -255,7 +259,7 @@ class _Head(nn.Module):
         sharp = _weights(self.SHARPNESS * cosine, present)
         recent = _weights(self.recency[: cosine.shape[-1]].expand_as(cosine), present)
         soft, lately = (sharp * cosine).sum(-1), (recent * cosine).sum(-1)
-        linear = self.similarity(torch.stack([best, mean, soft, lately], dim=-1))
+        linear = self.SCALE * self.similarity(torch.stack([best, mean, soft, lately], dim=-1))
         nearest = sharp @ shopper.vectors
         hidden = functional.gelu(self.inner(torch.cat([item, nearest, item * nearest], dim=-1)))
         logits: Tensor = linear + self.outer(hidden)

@@ -70,7 +70,7 @@ def evaluate(  # noqa: PLR0913
     if as_json:
         print_json(report.model_dump(mode="json") | files)
     else:
-        _show(report, files)
+        show(report, files)
 
 
 def _folder(out: Path) -> Path:
@@ -85,7 +85,7 @@ def _folder(out: Path) -> Path:
     return out
 
 
-def _show(report: EvaluationReport, files: dict[str, Path]) -> None:
+def show(report: EvaluationReport, files: dict[str, Path]) -> None:
     from training.report_tables import tables  # noqa: PLC0415
 
     for table in tables(report):

@@ -56,10 +56,10 @@ def train(
     if as_json:
         print_json(summary.model_dump(mode="json"))
     else:
-        _show(summary)
+        show(summary)
 
 
-def _show(summary: TrainingSummary) -> None:
+def show(summary: TrainingSummary) -> None:
     encoder, ranker = summary.encoder, summary.ranker
     table = Table(title=f"Bundle {summary.version}: knows events before {summary.horizon}")
     table.add_column("what")

@@ -1,0 +1,249 @@
+"""The whole training run: blind to the future and to the order of rows, and safe to kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from trained_shop import UNTIL, TrainedShop, train_quietly
+
+from recsys.bundle import Registry
+from recsys.config import Configuration
+from recsys.errors import BundleNotFoundError, EmptyTableError
+from training.training_data import read_training_data
+from training.workspace import Workspace
+
+STAGES = ("catalogue", "cross_encoder", "frame", "ranker")
+
+
+def bytes_of(bundle: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(bundle).as_posix(): path.read_bytes()
+        for path in sorted(bundle.rglob("*"))
+        if path.is_file()
+    }
+
+
+def assert_same_bundle(found: Path, expected: Path) -> None:
+    ours, theirs = bytes_of(found), bytes_of(expected)
+    assert len(ours) > 15
+    assert sorted(ours) == sorted(theirs)
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+    manifests = [json.loads(files["MANIFEST.json"])["files"] for files in (ours, theirs)]
+    assert manifests[0] == manifests[1]
+
+
+def another_future(past: pl.DataFrame) -> pl.DataFrame:
+    """Events from the cut on as they never were: old sessions go on, new shoppers come, too."""
+    rng = np.random.default_rng(1)
+    known = past.sample(600, seed=1)
+    strangers = past.sample(300, seed=2).with_columns("stranger-" + pl.col("user_id"))
+    junk = pl.concat([known, strangers])
+    minutes = np.concatenate([[0], rng.integers(0, 60 * 24 * 400, junk.height - 1)])
+    return junk.with_columns(
+        event_id=pl.format("junk-{}", pl.int_range(pl.len())),
+        item_id=junk["item_id"].sample(junk.height, shuffle=True, seed=3),
+        event_type=pl.Series(rng.choice(["purchase", "hide", "impression"], junk.height)).cast(
+            junk.schema["event_type"]
+        ),
+        event_time=pl.lit(UNTIL) + pl.duration(minutes=pl.Series(minutes)),
+        query=pl.lit("blue garden lamp"),
+    )
+
+
+def test_events_from_the_cut_on_change_no_byte(trained_shop: TrainedShop, tmp_path: Path) -> None:
+    past = trained_shop.tables.past
+    assert past.height < trained_shop.tables.events.height
+    events = pl.concat([past, another_future(past)])
+    dataset = trained_shop.tables.write(tmp_path / "shop", events)
+    summary = train_quietly(dataset, tmp_path / "registry", trained_shop.configuration)
+    assert_same_bundle(tmp_path / "registry" / "bundles" / summary.version, trained_shop.bundle)
+    assert summary.encoder == trained_shop.summary.encoder
+    assert summary.ranker == trained_shop.summary.ranker
+
+
+def test_shuffled_and_repeated_events_give_the_bundle_that_is_there(
+    trained_shop: TrainedShop, tmp_path: Path
+) -> None:
+    events = trained_shop.tables.events
+    events = pl.concat([events, events.sample(500, seed=1)]).sample(
+        fraction=1.0, shuffle=True, seed=2
+    )
+    dataset = trained_shop.tables.write(tmp_path / "shop", events)
+    registry = tmp_path / "registry"
+    shutil.copytree(trained_shop.registry, registry)
+    summary = train_quietly(dataset, registry, trained_shop.configuration)
+    assert_same_bundle(registry / "bundles" / summary.version, trained_shop.bundle)
+    assert Registry(registry).versions() == [trained_shop.summary.version]
+
+
+def test_the_bundle_verifies_and_nothing_is_left_of_the_work(trained_shop: TrainedShop) -> None:
+    registry = Registry(trained_shop.registry)
+    manifest = registry.verify(registry.current())
+    assert manifest.horizon == UNTIL
+    assert manifest.seed == trained_shop.configuration.seed
+    assert list((trained_shop.registry / "work").iterdir()) == []
+    report = trained_shop.summary.report
+    assert {path.name for path in report.iterdir()} == {
+        "feature_importance.png",
+        "fine_tuning.png",
+        "training.json",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("price", pl.col("price") + 1.0),
+        ("query", pl.col("query") + "s"),
+        ("session_id", pl.col("session_id") + "s"),
+        ("item_id", pl.col("item_id").shuffle(seed=1)),
+        ("event_time", pl.col("event_time") - pl.duration(seconds=1)),
+    ],
+)
+def test_every_column_that_is_learned_from_is_in_the_sum(
+    trained_shop: TrainedShop, tmp_path: Path, name: str, change: pl.Expr
+) -> None:
+    events = trained_shop.tables.events.with_columns(change.alias(name))
+    dataset = trained_shop.tables.write(tmp_path / "shop", events)
+    data = read_training_data(dataset, UNTIL, trained_shop.configuration)
+    assert data.sha256 != trained_shop.data.sha256
+
+
+def test_without_a_cut_everything_is_read(trained_shop: TrainedShop) -> None:
+    data = read_training_data(trained_shop.dataset, None, trained_shop.configuration)
+    last = trained_shop.tables.events["event_time"].max()
+    assert data.horizon - timedelta(microseconds=1) == last
+    assert len(data.log.item) > len(trained_shop.data.log.item)
+
+
+def test_a_cut_before_every_event_is_an_error(trained_shop: TrainedShop) -> None:
+    with pytest.raises(EmptyTableError, match="nothing to learn from"):
+        read_training_data(
+            trained_shop.dataset, UNTIL - timedelta(days=90), trained_shop.configuration
+        )
+
+
+def test_a_finished_stage_is_not_made_again(tmp_path: Path) -> None:
+    workspace, calls = Workspace(tmp_path / "run"), []
+
+    def make(folder: Path) -> dict[str, object]:
+        calls.append(sorted(path.name for path in folder.iterdir()))
+        (folder / "part").mkdir()
+        (folder / "part" / "data").write_text("x")
+        return {"rows": 3}
+
+    folder = workspace.stage("frame", make)
+    assert workspace.stage("frame", make) == folder
+    assert calls == [[]]
+    assert (folder / "part" / "data").read_text() == "x"
+    assert workspace.summary("frame") == {"rows": 3}
+    workspace.remove()
+    assert not workspace.folder.exists()
+
+
+def test_a_stage_that_fails_half_way_starts_afresh(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "run")
+
+    def fail(folder: Path) -> dict[str, object]:
+        (folder / "half").write_text("x")
+        raise OSError("disk full")
+
+    def make(folder: Path) -> dict[str, object]:
+        return {"found": len(list(folder.iterdir()))}
+
+    with pytest.raises(OSError, match="disk full"):
+        workspace.stage("frame", fail)
+    assert not (workspace.folder / "frame").exists()
+    workspace.stage("frame", make)
+    assert workspace.summary("frame") == {"found": 0}
+
+
+def write_toml(configuration: Configuration, path: Path) -> None:
+    lines: list[str] = []
+
+    def add(prefix: str, section: dict[str, object]) -> None:
+        for key, value in section.items():
+            if not isinstance(value, dict):
+                lines.append(f"{key} = {json.dumps(value)}")
+        for key, value in section.items():
+            if isinstance(value, dict):
+                lines.append(f"[{prefix}{key}]")
+                add(f"{prefix}{key}.", value)
+
+    add("", configuration.model_dump(mode="json"))
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def start_training(shop: TrainedShop, registry: Path) -> subprocess.Popen[bytes]:
+    config = registry.parent / "tiny.toml"
+    write_toml(shop.configuration, config)
+    options = ["--registry", registry, "--until", UNTIL.isoformat(), "--config", config]
+    command = [sys.executable, "-m", "serving.cli.main", "train", shop.dataset, *options]
+    return subprocess.Popen(
+        [str(part) for part in command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def kill_when(process: subprocess.Popen[bytes], seen: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not seen():
+        assert process.poll() is None, "training ended before it could be killed"
+        assert time.monotonic() < end, "waited 60 s in vain"
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert process.stderr
+    process.stderr.close()
+
+
+def finished(registry: Path) -> dict[str, int]:
+    """Finished stages of the one run, with the time each was written."""
+    (run,) = (registry / "work").iterdir()
+    return {name: (run / name).stat().st_mtime_ns for name in STAGES if (run / name).is_dir()}
+
+
+def any_of(paths: Iterable[Path]) -> bool:
+    return any(True for _ in paths)
+
+
+def test_killed_at_any_moment_it_serves_nothing_and_goes_on(
+    trained_shop: TrainedShop, tmp_path: Path
+) -> None:
+    registry = tmp_path / "registry"
+    moments: list[tuple[str, list[str]]] = [
+        ("work/*/checkpoints/checkpoint-*", ["catalogue"]),
+        ("work/*/.frame.tmp", ["catalogue", "cross_encoder"]),
+        ("bundles/.tmp-*/cross_encoder", list(STAGES)),
+    ]
+    done: dict[str, int] = {}
+    for pattern, expected in moments:
+        kill_when(
+            start_training(trained_shop, registry), lambda p=pattern: any_of(registry.glob(p))
+        )
+        with pytest.raises(BundleNotFoundError):
+            Registry(registry).current()
+        assert Registry(registry).versions() == []
+        now = finished(registry)
+        assert list(now) == expected
+        assert done.items() <= now.items(), "a finished stage was made again"
+        done = now
+    process = start_training(trained_shop, registry)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 0, errors.decode()
+    assert_same_bundle(Registry(registry).folder(), trained_shop.bundle)
+    assert not any_of((registry / "bundles").glob(".tmp-*"))
