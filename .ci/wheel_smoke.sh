@@ -38,6 +38,7 @@ label_days = 7.0
 validation_days = 4.0
 
 [cross_encoder]
+candidates = 20
 max_groups = 96
 max_evaluation_groups = 32
 groups_per_batch = 8
@@ -56,7 +57,7 @@ step recsys --help
 step recsys simulate --out shop --users 150 --items 200 --days 49 --seed 7 --start 2026-01-05
 step recsys validate shop
 step recsys train shop --registry registry --until "$cut" --profile fast --config tiny.toml
-step recsys evaluate shop --registry registry --from "$cut"
+step recsys evaluate shop --registry registry --from "$cut" --max-customers 40
 step recsys bundles list --registry registry
 
 port=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')

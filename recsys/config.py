@@ -102,22 +102,22 @@ class CrossEncoderConfig(_Section):
     """Candidates of a request that are scored, the nearest in any source first; the ranker takes
     the others without this score."""
 
-    max_groups: int = Field(default=20_000, ge=1)
+    max_groups: int = Field(default=8_000, ge=1)
     """Training groups (one positive and its negatives); a seeded sample when the log has more."""
 
-    max_evaluation_groups: int = Field(default=1_000, ge=2)
+    max_evaluation_groups: int = Field(default=300, ge=2)
     """Validation and test groups, each; a seeded sample when the log has more."""
 
-    epochs: float = Field(default=2.0, gt=0)
+    epochs: float = Field(default=1.0, gt=0)
     """Passes over the training groups."""
 
     groups_per_batch: int = Field(default=32, ge=1)
     """Groups in one optimiser step."""
 
-    learning_rate: float = Field(default=1e-4, gt=0)
+    learning_rate: float = Field(default=3e-4, gt=0)
     """Peak rate of the encoder's weights (AdamW)."""
 
-    head_learning_rate: float = Field(default=1e-3, gt=0)
+    head_learning_rate: float = Field(default=3e-3, gt=0)
     """Peak rate of the head's weights."""
 
     dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -229,13 +229,16 @@ class Configuration(_Section):
 _PROFILES: dict[Profile, Configuration] = {
     "full": Configuration(),
     "fast": Configuration(
+        text=TextConfig(item_max_tokens=20, shopper_max_segments=12, segment_max_tokens=12),
         cross_encoder=CrossEncoderConfig(
-            max_groups=4_000,
-            max_evaluation_groups=400,
-            epochs=1.0,
-            evaluation_steps=25,
+            candidates=40,
+            max_groups=640,
+            max_evaluation_groups=40,
+            groups_per_batch=16,
+            evaluation_steps=20,
+            negatives=NegativesConfig(per_group=11),
         ),
-        ranker=RankerConfig(rounds=150, max_shoppers_per_window=800),
+        ranker=RankerConfig(rounds=150, max_shoppers_per_window=400),
     ),
 }
 

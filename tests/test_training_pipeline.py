@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import psutil
 import pytest
+import trainer as trainer_script
 from trained_shop import UNTIL, TrainedShop, train_quietly
 
 from recsys.bundle import Registry
@@ -24,7 +26,14 @@ from recsys.errors import BundleNotFoundError, EmptyTableError
 from training.training_data import read_training_data
 from training.workspace import Workspace
 
+SCRIPT = Path(trainer_script.__file__)
 STAGES = ("catalogue", "cross_encoder", "frame", "ranker")
+MOMENTS = {
+    "work/*/checkpoints/checkpoint-*": ["catalogue"],
+    "work/*/cross_encoder": ["catalogue", "cross_encoder"],
+    "bundles/.tmp-*/cross_encoder": list(STAGES),
+}
+"""When training is killed: as soon as the path is there; and the stages finished by then."""
 
 
 def bytes_of(bundle: Path) -> dict[str, bytes]:
@@ -48,7 +57,9 @@ def another_future(past: pl.DataFrame) -> pl.DataFrame:
     """Events from the cut on as they never were: old sessions go on, new shoppers come, too."""
     rng = np.random.default_rng(1)
     known = past.sample(600, seed=1)
-    strangers = past.sample(300, seed=2).with_columns("stranger-" + pl.col("user_id"))
+    strangers = past.sample(300, seed=2).with_columns(
+        user_id="stranger-" + pl.col("user_id")
+    )
     junk = pl.concat([known, strangers])
     minutes = np.concatenate([[0], rng.integers(0, 60 * 24 * 400, junk.height - 1)])
     return junk.with_columns(
@@ -186,29 +197,34 @@ def write_toml(configuration: Configuration, path: Path) -> None:
     path.write_text("\n".join(lines), encoding="utf-8")
 
 
-def start_training(shop: TrainedShop, registry: Path) -> subprocess.Popen[bytes]:
-    config = registry.parent / "tiny.toml"
-    write_toml(shop.configuration, config)
-    options = ["--registry", registry, "--until", UNTIL.isoformat(), "--config", config]
-    command = [sys.executable, "-m", "serving.cli.main", "train", shop.dataset, *options]
-    return subprocess.Popen(
-        [str(part) for part in command],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+@pytest.fixture
+def trainer() -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-B", str(SCRIPT)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+        text=True,
+    ) as process:
+        yield process
+        assert process.stdin
+        process.stdin.close()
 
 
-def kill_when(process: subprocess.Popen[bytes], seen: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not seen():
-        assert process.poll() is None, "training ended before it could be killed"
-        assert time.monotonic() < end, "waited 60 s in vain"
+def run_until(trainer: subprocess.Popen[str], arguments: list[str], seen: Callable[[], bool]) -> int:
+    """Start training and kill it as soon as `seen`; returns its exit code or minus the signal."""
+    assert trainer.stdin
+    assert trainer.stdout
+    trainer.stdin.write(json.dumps(arguments) + "\n")
+    trainer.stdin.flush()
+    child = int(trainer.stdout.readline())
+    running = psutil.Process(child)
+    while running.is_running() and running.status() != psutil.STATUS_ZOMBIE:
+        if seen():
+            running.kill()
+            break
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert process.stderr
-    process.stderr.close()
+    return int(trainer.stdout.readline())
 
 
 def finished(registry: Path) -> dict[str, int]:
@@ -222,28 +238,23 @@ def any_of(paths: Iterable[Path]) -> bool:
 
 
 def test_killed_at_any_moment_it_serves_nothing_and_goes_on(
-    trained_shop: TrainedShop, tmp_path: Path
+    trained_shop: TrainedShop, trainer: subprocess.Popen[str], tmp_path: Path
 ) -> None:
-    registry = tmp_path / "registry"
-    moments: list[tuple[str, list[str]]] = [
-        ("work/*/checkpoints/checkpoint-*", ["catalogue"]),
-        ("work/*/.frame.tmp", ["catalogue", "cross_encoder"]),
-        ("bundles/.tmp-*/cross_encoder", list(STAGES)),
-    ]
+    registry, config = tmp_path / "registry", tmp_path / "tiny.toml"
+    write_toml(trained_shop.configuration, config)
+    arguments = [str(trained_shop.dataset), "--registry", str(registry)]
+    arguments += ["--until", UNTIL.isoformat(), "--config", str(config)]
     done: dict[str, int] = {}
-    for pattern, expected in moments:
-        kill_when(
-            start_training(trained_shop, registry), lambda p=pattern: any_of(registry.glob(p))
-        )
+    for pattern, expected in MOMENTS.items():
+        code = run_until(trainer, arguments, lambda p=pattern: any_of(registry.glob(p)))  # type: ignore[misc]
+        assert code == -signal.SIGKILL, f"training ended before {pattern} was seen"
+        assert Registry(registry).versions() == []
         with pytest.raises(BundleNotFoundError):
             Registry(registry).current()
-        assert Registry(registry).versions() == []
         now = finished(registry)
         assert list(now) == expected
         assert done.items() <= now.items(), "a finished stage was made again"
         done = now
-    process = start_training(trained_shop, registry)
-    errors = process.communicate(timeout=60)[1]
-    assert process.returncode == 0, errors.decode()
+    assert run_until(trainer, arguments, lambda: False) == 0
     assert_same_bundle(Registry(registry).folder(), trained_shop.bundle)
     assert not any_of((registry / "bundles").glob(".tmp-*"))

@@ -113,10 +113,10 @@ class InteractionLog:
 
     def histories(self, users: NDArray[np.int64]) -> Histories:
         """Histories of the given user rows, in order; row -1 stands for an unknown shopper."""
-        known = users >= 0
-        starts = np.where(known, self.user_offsets[np.where(known, users, 0)], 0)
-        ends = np.where(known, self.user_offsets[np.where(known, users, 0) + 1], 0)
-        lengths = ends - starts
+        bounds = np.append(self.user_offsets, self.user_offsets[-1])
+        rows = np.where(users >= 0, users, len(self.user_ids))
+        starts = bounds[rows]
+        lengths = bounds[rows + 1] - starts
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         take = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - starts, lengths)
         columns = {name: getattr(self, name)[take] for name in _event_columns()}

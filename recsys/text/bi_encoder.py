@@ -9,6 +9,7 @@ from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import BertModel, PreTrainedTokenizerFast
 
@@ -61,7 +62,7 @@ class BiEncoder:
         try:
             bert = BertModel(read_bert_config(folder / BERT_FILE), add_pooling_layer=False)
             bert.load_state_dict(load_file(folder / WEIGHTS_FILE))
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"can't load the bi-encoder in {folder}: {error}") from error
         bert.eval()
         return cls(bert, tokenizer, precision)

@@ -16,6 +16,7 @@ from typing import Final, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -216,7 +217,7 @@ class CrossEncoder(nn.Module):
             config = read_bert_config(folder / BERT_FILE)
             model = cls(BertModel(config, add_pooling_layer=False), shape)
             model.load_state_dict(load_file(folder / WEIGHTS_FILE))
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"can't load the cross-encoder in {folder}: {error}") from error
         return model.eval()
 

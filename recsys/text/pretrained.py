@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, BertModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
@@ -55,7 +56,7 @@ def load_bert(reference: str) -> BertModel:
             model: BertModel = BertModel.from_pretrained(
                 place, add_pooling_layer=False, use_safetensors=True
             )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"can't load pretrained model {reference}: {error}") from error
     model.float()
     model.eval()

@@ -25,9 +25,8 @@ GROUP_WORDS: Final = {
     "co_purchase": "bought together",
     "price": "usual price",
     "category": "favourite category",
-    "brand": "favourite brand",
-    "recency": "recent",
-    "age": "recent",
+    "interest": "looked at before",
+    "age": "new",
 }
 SOURCE_WORDS: Final = {
     "text": "text match",

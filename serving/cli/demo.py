@@ -24,6 +24,8 @@ LAST_DAYS: Final = 14
 """Days that training does not see and evaluation looks at."""
 
 SHOPPERS_SHOWN: Final = 3
+CUSTOMERS: Final = 200
+"""Shoppers that evaluation asks for, a seeded sample."""
 
 
 @app.command()
@@ -45,7 +47,7 @@ def demo(
     _train(dataset, registry, until)
     recommender = _evaluate(dataset, registry, until)
     _ask(recommender, until, dataset)
-    _say_what_next(workdir, until)
+    _say_what_next(workdir, until, _busiest(dataset, until)[0])
 
 
 def _make_shop(dataset: Path, seed: int) -> datetime:
@@ -93,7 +95,9 @@ def _evaluate(dataset: Path, registry: Path, until: datetime) -> Recommender:
     _heading(f"4 of 5: measure it on the {LAST_DAYS} days that it has not seen")
     recommender = open_recommender(registry)
     with Progress(console=NOTES) as progress:
-        report = evaluate(dataset, recommender, EvaluationOptions(until), progress)
+        report = evaluate(
+            dataset, recommender, EvaluationOptions(until, max_customers=CUSTOMERS), progress
+        )
     folder = registry / "reports" / recommender.version
     show(report, save_report(report, folder))
     return recommender
@@ -113,9 +117,7 @@ def _ask(recommender: Recommender, until: datetime, dataset: Path) -> None:
         server.install(recommender)
         with RecommendationClient(address) as client:
             for user in _busiest(dataset, until):
-                request = v1.RecommendRequest(
-                    user_id=user, page_size=5, as_of=until, explain=True
-                )
+                request = v1.RecommendRequest(user_id=user, page_size=5, as_of=until, explain=True)
                 RESULTS.print(f"shopper {user}", style="bold")
                 RESULTS.print(answer_table(client.recommend(request).items))
     finally:
@@ -128,8 +130,10 @@ def _busiest(dataset: Path, until: datetime) -> list[str]:
 
     from recsys.tables import Dataset  # noqa: PLC0415
 
-    bought = Dataset(dataset).scan_events().filter(
-        pl.col("event_time") < until, pl.col("event_type").cast(pl.String) == "purchase"
+    bought = (
+        Dataset(dataset)
+        .scan_events()
+        .filter(pl.col("event_time") < until, pl.col("event_type").cast(pl.String) == "purchase")
     )
     counts = bought.group_by("user_id").len().sort("len", "user_id", descending=[True, False])
     return counts.head(SHOPPERS_SHOWN).collect()["user_id"].to_list()
@@ -139,10 +143,10 @@ def _heading(text: str) -> None:
     NOTES.print(Rule(f"[bold]{text}", align="left"))
 
 
-def _say_what_next(workdir: Path, until: datetime) -> None:
+def _say_what_next(workdir: Path, until: datetime, user: str) -> None:
     registry = workdir / "registry"
     RESULTS.print("\nTry next, in two terminals:")
     RESULTS.print(f"  recsys serve --registry {registry}", highlight=False)
     RESULTS.print(
-        f"  recsys recommend u000001 --as-of {until:%Y-%m-%dT%H:%M:%SZ} -k 10", highlight=False
+        f"  recsys recommend {user} --as-of {until:%Y-%m-%dT%H:%M:%SZ} -k 10", highlight=False
     )

@@ -86,6 +86,7 @@ def _folder(out: Path) -> Path:
 
 
 def show(report: EvaluationReport, files: dict[str, Path]) -> None:
+    """Print a report as tables, with its notes and where its files are."""
     from training.report_tables import tables  # noqa: PLC0415
 
     for table in tables(report):

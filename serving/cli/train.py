@@ -60,6 +60,7 @@ def train(
 
 
 def show(summary: TrainingSummary) -> None:
+    """Print what a training run did, as a table."""
     encoder, ranker = summary.encoder, summary.ranker
     table = Table(title=f"Bundle {summary.version}: knows events before {summary.horizon}")
     table.add_column("what")
