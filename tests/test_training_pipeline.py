@@ -57,9 +57,7 @@ def another_future(past: pl.DataFrame) -> pl.DataFrame:
     """Events from the cut on as they never were: old sessions go on, new shoppers come, too."""
     rng = np.random.default_rng(1)
     known = past.sample(600, seed=1)
-    strangers = past.sample(300, seed=2).with_columns(
-        user_id="stranger-" + pl.col("user_id")
-    )
+    strangers = past.sample(300, seed=2).with_columns(user_id="stranger-" + pl.col("user_id"))
     junk = pl.concat([known, strangers])
     minutes = np.concatenate([[0], rng.integers(0, 60 * 24 * 400, junk.height - 1)])
     return junk.with_columns(
@@ -211,7 +209,9 @@ def trainer() -> Iterator[subprocess.Popen[str]]:
         process.stdin.close()
 
 
-def run_until(trainer: subprocess.Popen[str], arguments: list[str], seen: Callable[[], bool]) -> int:
+def run_until(
+    trainer: subprocess.Popen[str], arguments: list[str], seen: Callable[[], bool]
+) -> int:
     """Start training and kill it as soon as `seen`; returns its exit code or minus the signal."""
     assert trainer.stdin
     assert trainer.stdout

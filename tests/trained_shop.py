@@ -115,9 +115,12 @@ class TrainedShop:
     @cached_property
     def shoppers(self) -> list[str]:
         """Shoppers known at the cut, those with the most events first."""
-        return self.tables.past["user_id"].value_counts(sort=True).sort(
-            ["count", "user_id"], descending=[True, False]
-        )["user_id"].to_list()
+        return (
+            self.tables.past["user_id"]
+            .value_counts(sort=True)
+            .sort(["count", "user_id"], descending=[True, False])["user_id"]
+            .to_list()
+        )
 
     @property
     def bundle(self) -> Path:

@@ -19,6 +19,7 @@ from recsys.interactions import EventKind, InteractionLog
 from recsys.tables import Dataset
 from training.peers import Scorer, implicit_is_installed
 from training.plots import plot_evaluation
+from training.process import set_up_process
 from training.report import EvaluationReport, Target
 from training.report_cold import oracle_lists, text_lists, tied_lists
 from training.report_oracle import Oracle, oracle_of
@@ -73,6 +74,7 @@ def evaluate(
         DataError: the dataset can't be read, or no customer can be evaluated.
     """
     _require_unseen(recommender, options)
+    set_up_process(options.threads)
     shop = _read_shop(dataset, options)
     period = _sampled(shop, options)
     oracle = oracle_of(dataset, options.start, options.end)

@@ -1,4 +1,9 @@
-"""Groups for validation and test: one part of the catalogue, ranked in full for every shopper."""
+"""The encoder's validation and test groups: what sessions were shown, or a part of the catalogue.
+
+Where the log has impressions, a group is a session: everything it was shown, labelled by what the
+shopper took up. Elsewhere every shopper ranks the same seeded part of the catalogue in full.
+Neither samples negatives for a shopper.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +11,26 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
+from recsys.config import Configuration
 from recsys.errors import EmptyTableError
 from recsys.interactions import EventKind, InteractionLog, ItemLists
 from recsys.text import render_shoppers
-from training.examples import CLICKED, NOT_CLICKED, PADDING, PURCHASED, Groups
+from training.examples import (
+    CLICKED,
+    NOT_CLICKED,
+    PADDING,
+    PURCHASED,
+    Groups,
+    Positives,
+    Sessions,
+    first_interactions,
+    render_groups,
+    sample_groups,
+    sessions_of,
+)
 from training.time_split import Slice
 
 ITEMS: Final = 200
@@ -48,23 +67,60 @@ def later_interest(log: InteractionLog, part: Slice) -> LaterInterest:
 
 
 def evaluation_groups(
-    log: InteractionLog, part: Slice, limit: int, rng: np.random.Generator, max_segments: int
+    log: InteractionLog,
+    events: pl.LazyFrame,
+    part: Slice,
+    config: Configuration,
+    rng: np.random.Generator,
 ) -> Groups:
-    """At most `limit` shoppers of the slice, each with the same seeded part of the catalogue.
-
-    The part is drawn from the items that anybody took up in the slice, and every shopper who took
-    up one of them is a group. No shopper has sampled negatives of their own, so two models are
-    compared on the same full rankings. Items that a shopper touched before are padding.
+    """At most `max_evaluation_groups` groups of the slice; see the module.
 
     Raises:
         EmptyTableError: nobody with a history took up a new item in the slice.
     """
-    wanted = later_interest(log, part)
-    if not len(wanted.item):
+    limit = config.cross_encoder.max_evaluation_groups
+    segments = config.text.shopper_max_segments
+    known = log.before(part.end)
+    found = first_interactions(known, part)
+    if not len(found.user):
         raise EmptyTableError(
             "no shopper with a history took up a new item in a validation or test slice; "
             "give more events or longer windows"
         )
+    positives = sample_groups(found, limit, rng)
+    sessions = sessions_of(known, events, positives, part.end)
+    if len(sessions.shown.item):
+        return _shown_lists(known, positives, sessions, segments)
+    return _part_of_catalogue(log, part, limit, rng, segments)
+
+
+def _shown_lists(
+    log: InteractionLog, positives: Positives, sessions: Sessions, max_segments: int
+) -> Groups:
+    """Positives and passed-over items of each session, in order of item row."""
+    request = np.concatenate([positives.items.request, sessions.shown.request])
+    item = np.concatenate([positives.items.item, sessions.shown.item])
+    passed_over = np.full(len(sessions.shown.item), NOT_CLICKED, np.int8)
+    labels = np.concatenate([positives.label, passed_over])
+    order = np.lexsort((item, request))
+    lists = ItemLists.grouped(request[order], item[order], len(positives.user))
+    column = np.arange(len(order)) - lists.offsets[lists.request]
+    grid = np.zeros((lists.count, int(np.diff(lists.offsets).max())), np.int32)
+    label = np.full(grid.shape, PADDING, np.int8)
+    grid[lists.request, column] = lists.item
+    label[lists.request, column] = labels[order]
+    shoppers = render_groups(log, positives, sessions.query, max_segments)
+    return Groups(shoppers, grid, label, np.diff(positives.items.offsets))
+
+
+def _part_of_catalogue(
+    log: InteractionLog, part: Slice, limit: int, rng: np.random.Generator, max_segments: int
+) -> Groups:
+    """Shoppers who took up one of a seeded draw of the items that anybody took up in the slice.
+
+    Items that a shopper touched before the slice are padding.
+    """
+    wanted = later_interest(log, part)
     universe = np.sort(rng.permutation(np.unique(wanted.item))[:ITEMS])
     inside = np.isin(wanted.item, universe)
     users = np.sort(rng.permutation(np.unique(wanted.user[inside]))[:limit])

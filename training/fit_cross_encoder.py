@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,8 +33,8 @@ from training.examples import CLICKED, PADDING, PURCHASED, Groups
 
 Batch = dict[str, Tensor]
 METRIC = "ndcg@10"
-EVALUATION_GROUPS = 2
-"""Groups in a batch of evaluation; each has about as many items as a training batch has."""
+EVALUATION_ITEMS = 400
+"""Items in a batch of evaluation."""
 
 
 @dataclass(frozen=True)
@@ -50,28 +50,28 @@ class TextRows:
     states: StateTable | None
 
 
-class GroupDataset(Dataset[int]):
-    """Positions of groups; the collator looks the groups up and gathers a batch at once."""
-
-    def __init__(self, groups: Groups) -> None:
-        self.groups = groups
-
-    def __len__(self) -> int:
-        return len(self.groups.item)
-
-    def __getitem__(self, index: int) -> int:
-        return index
-
-
 @dataclass(frozen=True)
-class Collator:
-    """Turns positions of groups into one batch of tensors, every distinct text in it once."""
+class Examples(Dataset[int]):
+    """Labelled groups with their texts; an index stands for a group until batches are collated.
+
+    Attributes:
+        groups: labelled groups.
+        texts: every text that the groups refer to.
+    """
 
     groups: Groups
     texts: TextRows
 
-    def __call__(self, positions: Sequence[int]) -> Batch:
-        """Build the inputs of `TrainedCrossEncoder.forward` for b groups of k items."""
+    def __len__(self) -> int:
+        """Number of groups."""
+        return len(self.groups.item)
+
+    def __getitem__(self, index: int) -> int:
+        """The group's place; `collate` gathers a batch of them at once."""
+        return index
+
+    def collate(self, positions: Sequence[int]) -> Batch:
+        """The inputs of `TrainedCrossEncoder.forward` for b groups; every distinct text once."""
         rows = np.asarray(positions)
         item, label = self.groups.item[rows].astype(np.int64), self.groups.label[rows]
         segments = _padded_segments(self.groups, rows)
@@ -281,13 +281,11 @@ class _Bar(TrainerCallback):
 
 
 def fit_cross_encoder(
-    encoder: CrossEncoder,
-    texts: TextRows,
-    groups: Groups,
-    validation: Groups,
-    job: FitJob,
+    encoder: CrossEncoder, train: Examples, validation: Examples, job: FitJob
 ) -> FitResult:
     """Fine-tune `encoder` in place; the weights of the best validation NDCG@10 are kept.
+
+    The untuned weights count as step 0: they are kept when no later step beats them.
 
     A run that was killed goes on from its last complete checkpoint in `job.folder`.
     """
@@ -296,19 +294,29 @@ def fit_cross_encoder(
     trainer = _GroupTrainer(
         model=model,
         args=_arguments(job),
-        train_dataset=GroupDataset(groups),
-        eval_dataset=GroupDataset(validation),
-        data_collator=Collator(groups, texts),
+        train_dataset=train,
+        eval_dataset=validation,
+        data_collator=train.collate,
         compute_metrics=_metrics,
         callbacks=[EarlyStoppingCallback(job.config.patience), _Bar(job.progress)],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.get_eval_dataloader = partial(_evaluation_loader, validation, texts)  # type: ignore[method-assign]
+    trainer.get_eval_dataloader = partial(_evaluation_loader, validation)  # type: ignore[method-assign]
+    untuned = {name: value.clone() for name, value in encoder.state_dict().items()}
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(job.folder))
+    history = [dict(entry) for entry in trainer.state.log_history]
+    best = best_step(history)
+    if best == 0:
+        encoder.load_state_dict(untuned)
     encoder.eval()
-    state = trainer.state
-    best = Path(state.best_model_checkpoint or "checkpoint-0").name.removeprefix("checkpoint-")
-    return FitResult([dict(entry) for entry in state.log_history], state.global_step, int(best))
+    return FitResult(history, trainer.state.global_step, best)
+
+
+def best_step(history: Sequence[Mapping[str, float]]) -> int:
+    """The first step of the best validation figure; 0 is the untuned model."""
+    key = f"eval_{METRIC}"
+    evaluations = [entry for entry in history if key in entry]
+    return int(max(evaluations, key=lambda entry: (entry[key], -entry["step"]))["step"])
 
 
 @dataclass(frozen=True)
@@ -358,11 +366,12 @@ def _arguments(job: FitJob) -> TrainingArguments:
     )
 
 
-def _evaluation_loader(validation: Groups, texts: TextRows, *_: object) -> DataLoader[int]:
+def _evaluation_loader(examples: Examples, *_: object) -> DataLoader[int]:
+    items = max(examples.groups.item.shape[1], 1)
     return DataLoader(
-        GroupDataset(validation),
-        batch_size=EVALUATION_GROUPS,
-        collate_fn=Collator(validation, texts),
+        examples,
+        batch_size=max(EVALUATION_ITEMS // items, 1),
+        collate_fn=examples.collate,
     )
 
 
@@ -379,13 +388,11 @@ def last_complete_checkpoint(folder: Path) -> str | None:
 
 
 @torch.inference_mode()
-def score_groups(
-    encoder: CrossEncoder, texts: TextRows, groups: Groups, job: FitJob
-) -> NDArray[np.float32]:
+def score_groups(encoder: CrossEncoder, examples: Examples, job: FitJob) -> NDArray[np.float32]:
     """Ranking scores float32 (g, k) of all groups by the encoder as it is."""
     model = TrainedCrossEncoder(encoder, job.config).eval()
     scores = []
-    for batch in _evaluation_loader(groups, texts):
+    for batch in _evaluation_loader(examples):
         with autocast(job.config.precision):
             logits = model(**batch)["logits"]
         scores.append(ranking_scores(logits.float().numpy()))

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes.util
 import hashlib
-import os
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel
 from rich.progress import Progress
@@ -25,6 +21,7 @@ from recsys.recommender import Contents, TextModels
 from recsys.retrieval import CoOccurrence, ItemNeighbours, VectorIndex
 from recsys.text import BiEncoder, CrossEncoder, StateTable, TextScorer, TokenTable, encode_states
 from training.plots import plot_feature_importance, plot_fine_tuning
+from training.process import set_up_process
 from training.ranker_frame import load_frame, ranker_frame, save_frame
 from training.report import Estimate
 from training.training_data import TrainingData, read_training_data
@@ -32,8 +29,6 @@ from training.tune_text import EncodedCatalogue, labelled_groups, tune_cross_enc
 from training.workspace import Summary, Workspace
 
 CHECKPOINTS = "checkpoints"
-_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
-_KEPT_BYTES = 1 << 30
 FORMAT = 1
 """Part of a run's key: stages of another layout are not taken up."""
 
@@ -77,12 +72,10 @@ def train(
         DataError: the dataset is unusable or too small.
         BundleError: the registry can't be written, or another run is publishing.
     """
-    set_threads(configuration)
-    keep_freed_memory()
+    threads = set_up_process(configuration.threads)
     data = read_training_data(dataset, until, configuration)
-    run = _Run(
-        data, configuration, Workspace(registry / "work" / _key(data, configuration)), progress
-    )
+    workspace = Workspace(registry / "work" / _key(data, configuration))
+    run = _Run(data, configuration, workspace, progress, threads)
     bundles = Registry(registry)
     with bundles.stage() as folder:
         contents = run.contents()
@@ -93,27 +86,6 @@ def train(
     _write_report(summary, run.encoder_summary, contents.ranker, report)
     run.workspace.remove()
     return summary
-
-
-def keep_freed_memory() -> None:
-    """Ask glibc to keep freed blocks: large tensors come and go with every step.
-
-    Handing them back costs page faults that double the time of element-wise work. Elsewhere than on
-    glibc nothing happens.
-    """
-    library = ctypes.util.find_library("c")
-    mallopt = getattr(ctypes.CDLL(library), "mallopt", None) if library else None
-    if mallopt is not None:
-        for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
-            mallopt(parameter, _KEPT_BYTES)
-
-
-def set_threads(configuration: Configuration) -> int:
-    """Use the configured threads, or the cores this process may run on, for all libraries."""
-    threads = configuration.threads or len(os.sched_getaffinity(0))
-    torch.set_num_threads(threads)
-    faiss.omp_set_num_threads(threads)
-    return threads
 
 
 def _key(data: TrainingData, configuration: Configuration) -> str:
@@ -129,10 +101,7 @@ class _Run:
     configuration: Configuration
     workspace: Workspace
     progress: Progress
-
-    @property
-    def threads(self) -> int:
-        return self.configuration.threads or len(os.sched_getaffinity(0))
+    threads: int
 
     @cached_property
     def bi_encoder(self) -> BiEncoder:

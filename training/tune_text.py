@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from training.examples import (
 )
 from training.fit_cross_encoder import (
     METRIC,
+    Examples,
     FitJob,
     TextRows,
     fit_cross_encoder,
@@ -64,7 +66,7 @@ class LabelledGroups:
 
     Attributes:
         train: positives with sampled negatives.
-        validation: a part of the catalogue ranked in full; early stopping looks at it.
+        validation: what early stopping looks at, see `training.evaluation_groups`.
         test: the same for a later slice.
     """
 
@@ -109,11 +111,7 @@ def _training_groups(
 
 def _later_groups(data: TrainingData, part: Slice, configuration: Configuration) -> Groups:
     return evaluation_groups(
-        data.log,
-        part,
-        configuration.cross_encoder.max_evaluation_groups,
-        np.random.default_rng([configuration.seed, 2]),
-        configuration.text.shopper_max_segments,
+        data.log, data.events, part, configuration, np.random.default_rng([configuration.seed, 2])
     )
 
 
@@ -135,18 +133,22 @@ def tune_cross_encoder(
     """
     config = configuration.cross_encoder
     encoder = new_cross_encoder(configuration)
-    texts = text_rows(data, groups.train, encoder, configuration)
+    items = text_rows(data.texts, encoder, configuration, configuration.text.item_max_tokens)
+    train, validation, test = (
+        examples(part, items, encoder, configuration)
+        for part in (groups.train, groups.validation, groups.test)
+    )
     job = FitJob(config, folder, configuration.seed, progress)
     task = progress.add_task("test the untuned encoder", total=1)
-    before = _test_ndcg(encoder, texts, groups.test, job)
+    before = _test_ndcg(encoder, test, job)
     progress.advance(task)
-    result = fit_cross_encoder(encoder, texts, groups.train, groups.validation, job)
+    result = fit_cross_encoder(encoder, train, validation, job)
     task = progress.add_task("test the tuned encoder", total=1)
-    after = _test_ndcg(encoder, texts, groups.test, job)
+    after = _test_ndcg(encoder, test, job)
     progress.advance(task)
     rng = np.random.default_rng([configuration.seed, 3])
     return encoder, {
-        "metric": f"{METRIC} over one part of the catalogue, items new to the shopper",
+        "metric": f"{METRIC}, items new to the shopper",
         "test_before": asdict(bootstrap_mean(before, rng)),
         "test_after": asdict(bootstrap_mean(after, rng)),
         "test_gain": asdict(bootstrap_difference(after, before, rng)),
@@ -174,14 +176,11 @@ def new_cross_encoder(configuration: Configuration) -> CrossEncoder:
 
 
 def text_rows(
-    data: TrainingData, groups: Groups, encoder: CrossEncoder, configuration: Configuration
+    texts: Sequence[str], encoder: CrossEncoder, configuration: Configuration, max_tokens: int
 ) -> TextRows:
-    """Items, then the groups' queries, as the collator looks them up."""
+    """Tokens of texts, and their states if everything below the join layer stays as it is."""
     tokenizer = load_tokenizer(configuration.text.pretrained)
-    tokens = TokenTable.build(tokenizer, data.texts, configuration.text.item_max_tokens)
-    queries = list(groups.shoppers.queries)
-    budget = configuration.text.query_max_tokens
-    tokens = tokens.extended(TokenTable.build(tokenizer, queries, budget))
+    tokens = TokenTable.build(tokenizer, texts, max_tokens)
     config = configuration.cross_encoder
     if config.frozen_layers < config.join_layer:
         return TextRows(tokens, None)
@@ -191,8 +190,18 @@ def text_rows(
     return TextRows(tokens, states)
 
 
-def _test_ndcg(
-    encoder: CrossEncoder, texts: TextRows, test: Groups, job: FitJob
-) -> NDArray[np.float64]:
-    scores = score_groups(encoder, texts, test, job)
-    return group_ndcg(scores, test.label, test.relevant)
+def examples(
+    groups: Groups, items: TextRows, encoder: CrossEncoder, configuration: Configuration
+) -> Examples:
+    """Groups with their texts: the catalogue, then the groups' own queries."""
+    budget = configuration.text.query_max_tokens
+    queries = text_rows(groups.shoppers.queries, encoder, configuration, budget)
+    states = items.states
+    if states is not None and queries.states is not None:
+        states = states.extended(queries.states)
+    return Examples(groups, TextRows(items.tokens.extended(queries.tokens), states))
+
+
+def _test_ndcg(encoder: CrossEncoder, test: Examples, job: FitJob) -> NDArray[np.float64]:
+    scores = score_groups(encoder, test, job)
+    return group_ndcg(scores, test.groups.label, test.groups.relevant)

@@ -121,6 +121,8 @@ class Recommender:
     ) -> list[RankedList]:
         """Retrieve, filter, score and rank; a request's answer does not depend on the others.
 
+        What the shopper looks at or has in the basket is not among the answers.
+
         A list that filters or a short history leave with fewer than `page_size` candidates is
         filled up with allowed items, most popular first.
 
@@ -234,7 +236,7 @@ class Recommender:
 
     def _shoppers(self, batch: Sequence[RecommendRequest | RankRequest]) -> Shoppers:
         users = np.array([self._log.user_rows.get(r.user_id, -1) for r in batch], np.int64)
-        context = [self._rows(request.context_item_ids) for request in batch]
+        context = [self._rows(request.context_item_ids)[::-1] for request in batch]
         return Shoppers(
             histories=self._log.histories(users),
             context=ItemLists.of([rows.tolist() for rows in context]),
@@ -256,6 +258,7 @@ class Recommender:
         if request.filter.exclude_purchased:
             own = shoppers.histories.rows(place, place + 1)
             allowed[own.item[own.kind == EventKind.PURCHASE]] = False
+        allowed[shoppers.context.rows(place, place + 1).item] = False
         return allowed
 
     def _answers(

@@ -33,8 +33,10 @@ def serve(
     from serving.logs import configure_logs  # noqa: PLC0415
     from serving.server import serve_until_stopped  # noqa: PLC0415
     from serving.settings import ServerSettings  # noqa: PLC0415
+    from training.process import set_up_process  # noqa: PLC0415
 
     configure_logs()
+    set_up_process()
     settings = ServerSettings(host=host, port=port, workers=workers, reflection=reflection)
     serve_until_stopped(settings, lambda: open_recommender(registry, bundle), _say_ready)
 

@@ -1,0 +1,445 @@
+"""The recommender of a trained bundle: what it returns, to whom, and that it stays so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+import numpy as np
+import polars as pl
+import pytest
+from trained_shop import UNTIL, TrainedShop
+
+from recsys.errors import RequestError, UnknownItemError
+from recsys.interactions import ItemLists
+from recsys.ranker import BASE
+from recsys.recommender import (
+    ItemFilter,
+    PointInTime,
+    RankedItem,
+    RankedList,
+    RankRequest,
+    Recommender,
+    RecommendRequest,
+    Shoppers,
+    SimilarItemsRequest,
+    Tier,
+)
+from recsys.recommender.candidates import filled_up, given
+from serving.loading import open_recommender
+
+EVERYTHING = 200
+NOBODY = "never-seen"
+
+
+@pytest.fixture(scope="module")
+def recommender(trained_shop: TrainedShop) -> Recommender:
+    return trained_shop.recommender
+
+
+@pytest.fixture(scope="module")
+def available(trained_shop: TrainedShop) -> set[str]:
+    return set(trained_shop.tables.items.filter("available")["item_id"])
+
+
+@pytest.fixture(scope="module")
+def requests(trained_shop: TrainedShop) -> list[RecommendRequest]:
+    """Shoppers with much, little and no history; with context, with a query, with both."""
+    known = trained_shop.shoppers
+    titles = trained_shop.tables.items["title"]
+    ids = trained_shop.tables.items["item_id"]
+    return [
+        RecommendRequest(known[0]),
+        RecommendRequest(known[1], query=titles[7], page_size=7),
+        RecommendRequest(known[-1], context_item_ids=(ids[3], "no such item", ids[4]), page_size=3),
+        RecommendRequest(known[5], context_item_ids=(ids[9],), query="gift", explain=True),
+        RecommendRequest(NOBODY, page_size=EVERYTHING),
+        RecommendRequest("", query=titles[1]),
+        RecommendRequest(known[2], as_of=UNTIL, page_size=1),
+        RecommendRequest(known[2], as_of=UNTIL + timedelta(hours=3)),
+        RecommendRequest(known[2], as_of=UNTIL + timedelta(days=300)),
+    ]
+
+
+def ids_of(answer: RankedList) -> list[str]:
+    return [item.item_id for item in answer.items]
+
+
+def bought_by(shop: TrainedShop, user_id: str) -> set[str]:
+    events = shop.tables.past.filter(
+        (pl.col("event_type") == "purchase") & (pl.col("user_id") == user_id)
+    )
+    return set(events["item_id"])
+
+
+def test_a_page_has_the_size_asked_for_best_first_and_no_item_twice(
+    recommender: Recommender, requests: list[RecommendRequest], available: set[str]
+) -> None:
+    for request in requests:
+        answer = recommender.recommend(request)
+        assert len(answer.items) == min(request.page_size, len(available))
+        assert len(set(ids_of(answer))) == len(answer.items)
+        order = [(-item.score, item.item_id) for item in answer.items]
+        assert order == sorted(order)
+        assert {item.tier for item in answer.items} == {Tier.RANKER}
+        assert answer.bundle_version == recommender.version
+
+
+def test_items_that_are_not_available_are_never_returned(
+    recommender: Recommender, requests: list[RecommendRequest], available: set[str]
+) -> None:
+    assert len(recommender.catalogue) > len(available)
+    for request in requests:
+        everything = recommender.recommend(replace(request, page_size=EVERYTHING))
+        assert set(ids_of(everything)) == available
+        seed = ids_of(everything)[0]
+        near = recommender.similar_items(SimilarItemsRequest(seed, EVERYTHING))
+        assert set(ids_of(near)) <= available
+
+
+def test_the_same_request_has_the_same_answer_also_after_loading_again(
+    trained_shop: TrainedShop, recommender: Recommender, requests: list[RecommendRequest]
+) -> None:
+    answers = [recommender.recommend(request) for request in requests]
+    assert [recommender.recommend(request) for request in requests] == answers
+    again = open_recommender(trained_shop.registry)
+    assert [again.recommend(request) for request in reversed(requests)] == answers[::-1]
+
+
+def test_requests_in_a_batch_are_answered_as_if_alone(
+    recommender: Recommender, requests: list[RecommendRequest]
+) -> None:
+    done: list[int] = []
+    together = recommender.recommend_many(requests, done.append)
+    assert together == [recommender.recommend(request) for request in requests]
+    assert sum(done) == len(requests)
+    assert recommender.recommend_many([]) == []
+
+
+def test_rank_gives_the_scores_of_recommend_for_the_same_items(
+    recommender: Recommender, requests: list[RecommendRequest]
+) -> None:
+    for request in requests:
+        answer = recommender.recommend(replace(request, page_size=EVERYTHING))
+        ranked = recommender.rank(rank_request(request, sorted(ids_of(answer))))
+        assert ranked == answer
+
+
+def rank_request(request: RecommendRequest, item_ids: Sequence[str]) -> RankRequest:
+    return RankRequest(
+        tuple(item_ids),
+        request.user_id,
+        request.session_id,
+        request.query,
+        request.context_item_ids,
+        request.as_of,
+        request.explain,
+    )
+
+
+def test_rank_returns_each_id_once_with_unknown_ones_last_in_their_order(
+    recommender: Recommender, trained_shop: TrainedShop
+) -> None:
+    known = trained_shop.tables.items["item_id"].to_list()[:6]
+    asked = ("zzz", known[2], known[0], "aaa", known[2], *known[3:], "zzz", "")
+    answer = recommender.rank(RankRequest(asked, trained_shop.shoppers[0]))
+    assert sorted(ids_of(answer)[:5]) == sorted({known[2], known[0], *known[3:]})
+    assert answer.items[5:] == tuple(
+        RankedItem(item_id, 0.0, Tier.UNKNOWN_ITEM) for item_id in ("zzz", "aaa", "")
+    )
+    shuffled = recommender.rank(RankRequest(asked[::-1], trained_shop.shoppers[0]))
+    assert shuffled.items[:5] == answer.items[:5]
+
+
+@pytest.mark.parametrize("item_ids", [(), ("no", "such")])
+def test_rank_of_nothing_known_scores_nothing(
+    recommender: Recommender, item_ids: tuple[str, ...]
+) -> None:
+    answer = recommender.rank(RankRequest(item_ids, explain=True))
+    assert [item.tier for item in answer.items] == [Tier.UNKNOWN_ITEM] * len(item_ids)
+
+
+def test_a_stranger_gets_what_a_shopper_without_history_gets(recommender: Recommender) -> None:
+    stranger = recommender.recommend(RecommendRequest(NOBODY))
+    assert stranger.items == recommender.recommend(RecommendRequest("")).items
+    assert all(np.isfinite(item.score) for item in stranger.items)
+
+
+def test_unknown_context_items_are_ignored(
+    recommender: Recommender, trained_shop: TrainedShop
+) -> None:
+    user, item = trained_shop.shoppers[0], trained_shop.tables.items["item_id"][5]
+    plain, context = RecommendRequest(user), RecommendRequest(user, context_item_ids=(item,))
+    assert recommender.recommend(
+        replace(plain, context_item_ids=("no", "such"))
+    ) == recommender.recommend(plain)
+    assert recommender.recommend(
+        replace(context, context_item_ids=("no", item, item))
+    ) == recommender.recommend(context)
+    assert recommender.recommend(context) != recommender.recommend(plain)
+
+
+def test_a_query_changes_scores_and_brings_items_by_text(
+    recommender: Recommender, trained_shop: TrainedShop
+) -> None:
+    plain = RecommendRequest(trained_shop.shoppers[0], page_size=EVERYTHING)
+    lamp = recommender.recommend(replace(plain, query="blue garden lamp"))
+    cup = recommender.recommend(replace(plain, query="small white cup"))
+    by_text = [
+        {item.item_id for item in answer.items if "text" in item.sources}
+        for answer in (recommender.recommend(plain), lamp, cup)
+    ]
+    assert all(by_text)
+    assert by_text[1] != by_text[2]
+    logits = [{i.item_id: i.cross_encoder_score for i in a.items} for a in (lamp, cup)]
+    assert logits[0] != logits[1]
+    blank = replace(plain, query=" <b></b> \u200b")
+    assert recommender.recommend(blank).items == recommender.recommend(plain).items
+
+
+def test_contributions_add_up_to_the_score(
+    recommender: Recommender, requests: list[RecommendRequest]
+) -> None:
+    groups: set[frozenset[str]] = set()
+    for request in requests:
+        plain = recommender.recommend(replace(request, explain=False))
+        answer = recommender.recommend(replace(request, explain=True))
+        assert [item.score for item in answer.items] == [item.score for item in plain.items]
+        assert all(not item.explanation for item in plain.items)
+        for item in answer.items:
+            assert sum(part.value for part in item.explanation) == pytest.approx(
+                item.score, abs=1e-6
+            )
+            sizes = [abs(part.value) for part in item.explanation]
+            assert sizes == sorted(sizes, reverse=True)
+            groups.add(frozenset(part.group for part in item.explanation))
+    assert len(groups) == 1
+    assert {BASE, "text", "popularity", "rebuy"} <= next(iter(groups))
+
+
+def test_a_time_before_the_horizon_would_leak(recommender: Recommender) -> None:
+    early = UNTIL - timedelta(microseconds=1)
+    for ask in (
+        lambda: recommender.recommend(RecommendRequest("u", as_of=early)),
+        lambda: recommender.rank(RankRequest(("i",), "u", as_of=early)),
+    ):
+        with pytest.raises(RequestError, match="would leak") as caught:
+            ask()
+        assert caught.value.field == "as_of"
+
+
+def test_a_time_without_zone_is_refused(recommender: Recommender) -> None:
+    naive = datetime(2026, 6, 1)  # noqa: DTZ001
+    with pytest.raises(RequestError, match="with a zone") as caught:
+        recommender.recommend(RecommendRequest("u", as_of=naive))
+    assert caught.value.field == "as_of"
+
+
+def test_a_time_means_the_same_in_every_zone(
+    recommender: Recommender, trained_shop: TrainedShop
+) -> None:
+    request = RecommendRequest(trained_shop.shoppers[0], as_of=UNTIL + timedelta(hours=2))
+    assert request.as_of
+    elsewhere = replace(request, as_of=request.as_of.astimezone(timezone(timedelta(hours=-7))))
+    assert recommender.recommend(elsewhere) == recommender.recommend(request)
+
+
+def test_long_after_the_last_event_the_answer_is_marked_and_stands_still(
+    recommender: Recommender, trained_shop: TrainedShop
+) -> None:
+    request = RecommendRequest(trained_shop.shoppers[0])
+    fresh = recommender.recommend(replace(request, as_of=UNTIL))
+    late = [
+        recommender.recommend(replace(request, as_of=UNTIL + timedelta(days=days)))
+        for days in (2, 30, 5_000)
+    ]
+    assert fresh.degraded == ()
+    assert {answer.degraded for answer in late} == {("stale_bundle",)}
+    assert all(answer.items == late[0].items for answer in late)
+    assert recommender.recommend(request).items == late[0].items
+
+
+def filters(shop: TrainedShop) -> list[ItemFilter]:
+    items = shop.tables.items
+    roots = tuple(items["category"].list.first().unique().sort())
+    prices = items["price"].sort()
+    return [
+        ItemFilter(categories=roots[:1]),
+        ItemFilter(categories=(items["category"].list.last()[0], "no such category")),
+        ItemFilter(brands=tuple(items["brand"].drop_nulls().unique().sort()[:2])),
+        ItemFilter(min_price=prices[30], max_price=prices[50]),
+        ItemFilter(min_price=prices[70]),
+        ItemFilter(exclude_item_ids=tuple(items["item_id"][:40])),
+        ItemFilter(categories=roots[:2], max_price=prices[60], exclude_purchased=True),
+        ItemFilter(categories=("no such category",)),
+    ]
+
+
+def allowed_by(shop: TrainedShop, wanted: ItemFilter, user_id: str) -> set[str]:
+    """The filter's meaning, row by row."""
+    bought = bought_by(shop, user_id) if wanted.exclude_purchased else set()
+    lowest = -np.inf if wanted.min_price is None else wanted.min_price
+    highest = np.inf if wanted.max_price is None else wanted.max_price
+    return {
+        row["item_id"]
+        for row in shop.tables.items.iter_rows(named=True)
+        if row["available"]
+        and (not wanted.categories or set(row["category"]) & set(wanted.categories))
+        and (not wanted.brands or row["brand"] in wanted.brands)
+        and lowest <= row["price"] <= highest
+        and row["item_id"] not in wanted.exclude_item_ids
+        and row["item_id"] not in bought
+    }
+
+
+def test_filters_let_through_all_that_match_and_nothing_else(
+    recommender: Recommender, trained_shop: TrainedShop
+) -> None:
+    sizes = set()
+    for wanted in filters(trained_shop):
+        for user in (*trained_shop.shoppers[:3], NOBODY):
+            request = RecommendRequest(user, page_size=EVERYTHING, filter=wanted)
+            expected = allowed_by(trained_shop, wanted, user)
+            assert set(ids_of(recommender.recommend(request))) == expected
+            sizes.add(len(expected))
+    assert len(sizes) > 5
+    assert 0 in sizes
+
+
+def test_a_filter_does_not_shorten_the_page_while_items_are_left(
+    recommender: Recommender, trained_shop: TrainedShop
+) -> None:
+    for wanted in filters(trained_shop):
+        request = RecommendRequest(trained_shop.shoppers[0], page_size=6, filter=wanted)
+        allowed = allowed_by(trained_shop, wanted, request.user_id)
+        assert len(recommender.recommend(request).items) == min(6, len(allowed))
+
+
+def test_bought_items_come_back_unless_excluded(
+    recommender: Recommender, trained_shop: TrainedShop, available: set[str]
+) -> None:
+    met = 0
+    for user in trained_shop.shoppers[:10]:
+        bought = bought_by(trained_shop, user) & available
+        request = RecommendRequest(user, page_size=EVERYTHING)
+        everything = set(ids_of(recommender.recommend(request)))
+        rest = recommender.recommend(replace(request, filter=ItemFilter(exclude_purchased=True)))
+        assert everything - set(ids_of(rest)) == bought
+        met += len(bought)
+    assert met > 10
+
+
+def test_similar_items_leave_out_the_item_itself_and_obey_filters(
+    recommender: Recommender, trained_shop: TrainedShop
+) -> None:
+    for item_id in trained_shop.tables.items["item_id"][:12]:
+        answer = recommender.similar_items(SimilarItemsRequest(item_id, 8))
+        assert 0 < len(answer.items) <= 8
+        assert item_id not in ids_of(answer)
+        assert all(item.tier == Tier.NEIGHBOURS and item.sources for item in answer.items)
+        order = [(-item.score, item.item_id) for item in answer.items]
+        assert order == sorted(order)
+        for wanted in filters(trained_shop):
+            near = recommender.similar_items(SimilarItemsRequest(item_id, 8, wanted))
+            assert set(ids_of(near)) <= allowed_by(trained_shop, wanted, "")
+
+
+def test_nothing_is_similar_to_an_unknown_item(recommender: Recommender) -> None:
+    with pytest.raises(UnknownItemError, match="no such") as caught:
+        recommender.similar_items(SimilarItemsRequest("no such"))
+    assert caught.value.field == "item_id"
+
+
+def test_a_card_shows_what_the_catalogue_says(
+    recommender: Recommender, trained_shop: TrainedShop
+) -> None:
+    row = trained_shop.tables.items.row(4, named=True)
+    card = recommender.card(row["item_id"])
+    assert card
+    assert (card.title, card.price, card.currency) == (row["title"], row["price"], row["currency"])
+    assert card.categories == tuple(row["category"])
+    assert recommender.card("no such") is None
+
+
+def test_text_scores_keep_the_order_of_requests_and_items(
+    recommender: Recommender, trained_shop: TrainedShop
+) -> None:
+    ids = trained_shop.tables.items["item_id"].to_list()
+    chosen = [ids[8], ids[2], ids[70], ids[5]]
+    asked = [RecommendRequest(user) for user in (*trained_shop.shoppers[:3], NOBODY)]
+    scores = recommender.text_scores(asked, chosen)
+    assert scores.zero_shot.shape == scores.fine_tuned.shape == (4, 4)
+    backwards = recommender.text_scores(asked[::-1], chosen[::-1])
+    for name in ("zero_shot", "fine_tuned"):
+        expected = getattr(scores, name)
+        np.testing.assert_allclose(getattr(backwards, name)[::-1, ::-1], expected, atol=1e-5)
+        assert np.isfinite(expected).all()
+    assert len(np.unique(scores.fine_tuned[:3])) > 6
+    assert (scores.zero_shot[3] == 0).all()
+
+
+def test_text_scores_are_those_of_the_answer(
+    recommender: Recommender, trained_shop: TrainedShop
+) -> None:
+    request = RecommendRequest(trained_shop.shoppers[0], page_size=EVERYTHING)
+    items = [i for i in recommender.recommend(request).items if i.cross_encoder_score is not None]
+    assert len(items) > 10
+    scores = recommender.text_scores([request], [item.item_id for item in items])
+    logits = [item.cross_encoder_score for item in items]
+    np.testing.assert_allclose(scores.fine_tuned[0], np.array(logits, np.float32), atol=1e-5)
+
+
+def test_text_scores_of_an_unknown_item_are_refused(recommender: Recommender) -> None:
+    with pytest.raises(RequestError, match="known, distinct"):
+        recommender.text_scores([RecommendRequest("u")], ["no such"])
+
+
+def test_what_is_served_is_what_training_would_compute(
+    recommender: Recommender, trained_shop: TrainedShop
+) -> None:
+    """Features made the offline way, from raw events, through the ranker, give served scores."""
+    contents, data = recommender._contents, trained_shop.data
+    point = PointInTime(
+        data.log,
+        contents.co_occurrence,
+        contents.texts,
+        data.catalogue.columns,
+        trained_shop.configuration,
+    )
+    users = [data.log.user_rows[user] for user in trained_shop.shoppers[:6]]
+    shoppers = Shoppers(
+        histories=data.log.histories(np.array(users)),
+        context=ItemLists.empty(len(users)),
+        queries=[""] * len(users),
+        as_of=np.full(len(users), data.until),
+    )
+    queries = point.queries(shoppers)
+    candidates = point.retriever.retrieve(queries)
+    candidates = candidates.where(data.catalogue.available[candidates.item])
+    scored = point.score(shoppers, queries, candidates)
+    expected = contents.ranker.predict(scored.features.values)
+    for place, user in enumerate(trained_shop.shoppers[:6]):
+        rows = slice(candidates.offsets[place], candidates.offsets[place + 1])
+        offline = {
+            data.log.item_ids[item]: score
+            for item, score in zip(candidates.item[rows], expected[rows], strict=True)
+        }
+        request = RecommendRequest(user, page_size=len(offline), as_of=UNTIL)
+        served = recommender.recommend(request)
+        assert {item.item_id: item.score for item in served.items} == offline
+
+
+def test_short_lists_are_filled_up_by_popularity_and_keep_their_provenance() -> None:
+    found = given([np.array([2, 5]), np.array([], np.int64)], None)
+    found = replace(
+        found, source_names=("popular",), source_ranks=np.array([[1], [0]], dtype=np.int32)
+    )
+    allowed = np.array([True, True, False, True, True, True])
+    popularity = np.array([1, 9, 9, 3, 9, 0])
+    filled = filled_up(found, [allowed, allowed], [3, 2], popularity)
+    assert filled.offsets.tolist() == [0, 3, 5]
+    assert filled.item.tolist() == [1, 4, 5, 1, 4]
+    assert filled.source_ranks.ravel().tolist() == [-1, -1, 0, -1, -1]
+    unchanged = filled_up(found, [np.ones(6, np.bool_)] * 2, [1, 0], popularity)
+    assert unchanged.item.tolist() == [2, 5]

@@ -1,0 +1,129 @@
+"""The text scorer: many requests give what each gives by itself, queries and all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from recsys.interactions import Candidates, Histories, ItemLists
+from recsys.text import (
+    CrossEncoder,
+    CrossEncoderShape,
+    ShopperTexts,
+    TextScorer,
+    TokenTable,
+    encode_states,
+    load_bert,
+    load_tokenizer,
+    render_shoppers,
+)
+
+COLOURS = "red blue green white black pink yellow grey brown navy ivory silver gold".split()
+THINGS = "mug cup plate bowl jar candle lamp towel apron clock frame mirror basket tray".split()
+TITLES = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS] + ["", "a box " * 30]
+BLUE_CUP = TITLES.index("blue cup")
+
+
+@pytest.fixture(scope="module")
+def scorer(tiny_bert: Path) -> TextScorer:
+    shape = CrossEncoderShape(join_layer=3, max_segments=4, shopper_key_bias=0.0)
+    model = CrossEncoder(load_bert(str(tiny_bert)), shape).eval()
+    tokenizer = load_tokenizer(str(tiny_bert))
+    tokens = TokenTable.build(tokenizer, TITLES, 24)
+    states = encode_states(model.bert, tokens, layer=3, precision="fp32")
+    return TextScorer(model, states, tokenizer, 24, "fp32")
+
+
+def shoppers(contexts: list[list[int]], queries: list[str]) -> ShopperTexts:
+    return render_shoppers(
+        Histories.empty(len(queries)),
+        ItemLists.of(contexts),
+        queries,
+        item_count=len(TITLES),
+        max_segments=4,
+    )
+
+
+def candidates(*requests: list[int]) -> Candidates:
+    items = ItemLists.of(requests)
+    ranks = np.zeros((len(items.item), 1), np.int32)
+    return Candidates(items.offsets, items.item, ("any",), ranks)
+
+
+def close(found: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+    np.testing.assert_allclose(found, expected, atol=2e-5, rtol=0)
+
+
+CONTEXTS: list[list[int]] = [[3, 50, 7], [], [], [90], [1, 2, 4, 5]]
+QUERIES = ["", "Blue Cup", "", "small lamp for the garden", ""]
+LISTS = [[0, 9, 40], list(range(len(TITLES))), [3, 4], [], [len(TITLES) - 2, len(TITLES) - 1]]
+
+
+def test_many_requests_give_what_each_gives_by_itself(scorer: TextScorer) -> None:
+    together = scorer.scores(shoppers(CONTEXTS, QUERIES), candidates(*LISTS))
+    alone = [
+        scorer.scores(shoppers([context], [query]), candidates(own))
+        for context, query, own in zip(CONTEXTS, QUERIES, LISTS, strict=True)
+    ]
+    assert together.dtype == np.float32
+    assert together.shape == (sum(map(len, LISTS)), 2)
+    np.testing.assert_array_equal(together, np.concatenate(alone))
+
+
+def test_scores_keep_the_candidates_order_across_chunks(scorer: TextScorer) -> None:
+    side = shoppers([[3, 50, 7]], [""])
+    every = scorer.scores(side, candidates(list(range(len(TITLES)))))
+    some = [5, 100, 3, 181, 182, 60]
+    close(scorer.scores(side, candidates(some)), every[some])
+
+
+def test_scores_are_the_models(scorer: TextScorer) -> None:
+    rows = torch.tensor(LISTS[0])
+    segments = torch.tensor(CONTEXTS[0])
+    side = shoppers(CONTEXTS[:1], QUERIES[:1])
+    states, mask = scorer.states.padded(rows)
+    titles, title_mask = scorer.states.padded(segments)
+    with torch.inference_mode():
+        shopper = scorer.model.shopper_side(
+            titles.float(), title_mask, torch.arange(3)[None], torch.from_numpy(side.kind)
+        )
+        expected = scorer.model.score(states.float()[None], mask[None], shopper)[0]
+    close(scorer.scores(side, candidates(LISTS[0])), expected.numpy())
+
+
+def test_a_query_reads_like_the_item_of_that_title(scorer: TextScorer) -> None:
+    by_query = scorer.scores(shoppers([[]], ["Blue CUP"]), candidates(LISTS[1]))
+    by_item = scorer.scores(shoppers([[BLUE_CUP]], [""]), candidates(LISTS[1]))
+    close(by_query, by_item)
+    assert by_query[:, 0].argmax() == BLUE_CUP
+
+
+def test_each_request_reads_its_own_query(scorer: TextScorer) -> None:
+    side = shoppers([[], [], []], ["blue cup", "gold tray", "blue cup"])
+    first, second, third = np.split(scorer.scores(side, candidates(*[[0, 40, 90]] * 3)), 3)
+    np.testing.assert_array_equal(first, third)
+    assert np.abs(first - second).max() > 1e-3
+
+
+def test_a_shopper_without_texts_gets_finite_scores(scorer: TextScorer) -> None:
+    assert np.isfinite(scorer.scores(shoppers([[]], [""]), candidates(LISTS[1]))).all()
+
+
+def test_half_precision_arithmetic_stays_near(scorer: TextScorer) -> None:
+    rough = TextScorer(scorer.model, scorer.states, scorer.tokenizer, 24, "bf16")
+    requests = shoppers(CONTEXTS, QUERIES), candidates(*LISTS)
+    np.testing.assert_allclose(rough.scores(*requests), scorer.scores(*requests), atol=0.2)
+
+
+def test_progress_counts_every_request_once(scorer: TextScorer) -> None:
+    seen: list[int] = []
+    scorer.scores(shoppers(CONTEXTS, QUERIES), candidates(*LISTS), advance=seen.append)
+    assert seen == [1] * len(LISTS)
+
+
+def test_no_requests_give_no_scores(scorer: TextScorer) -> None:
+    assert scorer.scores(shoppers([], []), candidates()).shape == (0, 2)
