@@ -108,6 +108,10 @@ class CrossEncoderConfig(_Section):
     max_evaluation_groups: int = Field(default=300, ge=2)
     """Validation and test groups, each; a seeded sample when the log has more."""
 
+    query_share: float = Field(default=0.25, ge=0, le=1)
+    """Training sessions with a query that are learned from the query, the others from the history:
+    a query says what is wanted now, only the history says what this shopper likes."""
+
     epochs: float = Field(default=1.0, gt=0)
     """Passes over the training groups."""
 

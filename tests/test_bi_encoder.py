@@ -58,7 +58,7 @@ def test_a_text_is_cut_to_its_budget_and_keeps_its_special_tokens(
 ) -> None:
     table = TokenTable.build(tokenizer, ["", "red mug", "red " * 50], 6)
     start, end = tokenizer.cls_token_id, tokenizer.sep_token_id
-    rows = [row.tolist() for row in table.ids.tensor_split(table.offsets[1:-1])]
+    rows = [row.tolist() for row in table.ids.tensor_split(table.offsets[1:-1].tolist())]
     red, mug = tokenizer.convert_tokens_to_ids(["red", "mug"])
     assert rows == [[start, end], [start, red, mug, end], [start, red, red, red, red, end]]
     assert table.lengths.tolist() == [2, 4, 6]

@@ -64,7 +64,9 @@ def without_gradients() -> object:
 
 
 def fresh(folder: Path, bias: float = 0.0, join_layer: int = JOIN) -> CrossEncoder:
-    shape = CrossEncoderShape(join_layer=join_layer, max_segments=4, shopper_key_bias=bias)
+    shape = CrossEncoderShape(
+        join_layer=join_layer, max_segments=4, segment_max_tokens=6, shopper_key_bias=bias
+    )
     return CrossEncoder(load_bert(str(folder)), shape).eval()
 
 
@@ -96,14 +98,16 @@ def world(tiny_bert: Path, tokenizer: PreTrainedTokenizerFast) -> World:
 def one_pass(world: World, segments: list[int], kind: int, item: int) -> Tensor:
     """Both logits of one pair by Hugging Face's own layers, item and segments in one sequence.
 
-    Below the join layer every text sees itself; from there on the item sees everything.
+    Below the join layer every text sees itself; from there on the item also sees the first tokens
+    of each segment.
     """
     model, texts = world.model, [item, *segments]
     ids = [world.tokens.padded(torch.tensor([row]))[0][0] for row in texts]
     owner = torch.cat([torch.full((len(part),), i) for i, part in enumerate(ids)])
     places = torch.cat([torch.arange(len(part)) for part in ids])
     states = model.bert.embeddings(input_ids=torch.cat(ids)[None], position_ids=places[None])
-    across = (owner[:, None] == 0) & (owner[None, :] > 0)
+    shared = (owner > 0) & (places < model.shape.segment_max_tokens)
+    across = (owner[:, None] == 0) & shared[None, :]
     apart = torch.where(owner[:, None] == owner[None, :], 0.0, -torch.inf)
     for depth, layer in enumerate(model.bert.encoder.layer):
         seen = apart.expand(2, -1, -1)
@@ -124,7 +128,8 @@ def head(model: CrossEncoder, item: Tensor, segments: Tensor) -> Tensor:
     similarities = torch.stack([cosine.max(), cosine.mean(), sharp @ cosine, lately])
     nearest = sharp @ segments
     inner = model.head.inner(torch.cat([item, nearest, item * nearest]))
-    logits: Tensor = model.head.similarity(similarities) + model.head.outer(functional.gelu(inner))
+    linear = model.head.SCALE * model.head.similarity(similarities)
+    logits: Tensor = linear + model.head.outer(functional.gelu(inner))
     return logits
 
 
@@ -230,7 +235,7 @@ def test_an_untuned_model_starts_at_the_zero_shot_similarity(
     found = start.score(SEGMENTS, KIND, ROWS)
     for request, (own, rows) in enumerate(zip(SEGMENTS, ROWS, strict=True)):
         cosine = vectors[rows] @ vectors[own[own >= 0]].T
-        logits = 20 * (0.8 * cosine.amax(1) + 0.2 * cosine.mean(1)) - 10
+        logits = model.head.SCALE * (0.8 * cosine.amax(1) + 0.2 * cosine.mean(1) - 0.5)
         torch.testing.assert_close(found[request], logits[:, None].expand(-1, 2), atol=1e-4, rtol=0)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -12,15 +13,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from random_shop import END_US, START_US, index_of, random_log
+from random_shop import END_US, START_US, index_of, random_events, random_log
+from random_shop import log_of as random_shop_log
 
-from recsys.config import NegativesConfig, RetrievalConfig, WindowsConfig
+from recsys.config import (
+    Configuration,
+    CrossEncoderConfig,
+    NegativesConfig,
+    TextConfig,
+    WindowsConfig,
+)
 from recsys.errors import EmptyTableError
 from recsys.interactions import DAY_US, HOUR_US, EventKind, InteractionLog, ItemLists
-from recsys.recommender import Retriever
-from recsys.retrieval import CoOccurrence, ItemNeighbours
+from recsys.retrieval import ItemNeighbours
 from recsys.text import ShopperTextKind, ShopperTexts
-from training.evaluation_groups import CANDIDATES_PER_GROUP, evaluation_groups, later_interest
+from training.evaluation_groups import evaluation_groups, later_interest
 from training.examples import (
     CLICKED,
     NOT_CLICKED,
@@ -40,6 +47,7 @@ from training.time_split import Slice, split_by_time
 BASE = datetime(2031, 1, 1, tzinfo=UTC)
 BASE_US = int(BASE.timestamp()) * 1_000_000
 ITEMS = tuple("abcdefgh")
+PART = Slice(START_US + 60 * DAY_US, START_US + 90 * DAY_US)
 Row = tuple[int, str, str, str, str, str | None]
 """Minute, user, session, event type, item, query."""
 
@@ -126,7 +134,7 @@ def test_slices_follow_each_other_up_to_the_cut(
     slices = [split.train, split.validation, *split.windows]
     assert (slices[0].start, slices[-1].end) == (BASE_US, until)
     assert all(part.start < part.end for part in slices)
-    assert all(a.end == b.start for a, b in zip(slices[:-1], slices[1:], strict=True))
+    assert all(a.end == b.start for a, b in pairwise(slices))
     assert all(part.start % HOUR_US == 0 for part in slices[1:])
     assert len(split.windows) == windows
     assert split.test == split.windows[-1]
@@ -190,7 +198,8 @@ def test_positives_of_any_log_are_first_touches_and_its_text_is_older() -> None:
         known = set(log.item[own & (log.kind != EventKind.HIDE)])
         items = found.items.item[found.items.offsets[group] : found.items.offsets[group + 1]]
         assert not known & set(items)
-        text = shoppers.segments[shoppers.offsets[group] : shoppers.offsets[group + 1]]
+        start, end = shoppers.offsets[group : group + 2]
+        text = shoppers.segments[start:end]
         assert set(text) <= known
         assert len(text) == min(len(known), 6)
         assert own.any()
@@ -244,8 +253,7 @@ def sessions(rows: Sequence[Row], until: int, drop: str = "") -> tuple[list[str]
     found = sessions_of(log, events.drop(drop) if drop else events, positives, until)
     offsets = found.shown.offsets
     shown = [
-        [ITEMS[item] for item in found.shown.item[start:end]]
-        for start, end in zip(offsets[:-1], offsets[1:], strict=True)
+        [ITEMS[item] for item in found.shown.item[start:end]] for start, end in pairwise(offsets)
     ]
     return found.query, shown
 
@@ -327,10 +335,10 @@ def test_negatives_are_new_to_the_shopper_exist_and_are_distinct(
     np.testing.assert_array_equal(again.label, groups.label)
 
 
-def many_positives(groups: int, items: int) -> Positives:
+def many_positives(groups: int) -> Positives:
     """One positive a group, item 0, by a shopper that the log does not know otherwise."""
     return Positives(
-        np.zeros(groups, np.int64),
+        np.full(groups, 99),
         np.full(groups, END_US),
         ItemLists.of([[0]] * groups),
         np.full(groups, CLICKED, np.int8),
@@ -341,8 +349,8 @@ def drawn_counts(config: NegativesConfig, shown: Sequence[int] = ()) -> NDArray[
     """How often each of 400 items was drawn for 600 groups; items 0 to 199 are popular."""
     items = 400
     log = random_log(2, users=30, items=items, events=50)
-    log = replace(log, item=(log.item % 200).astype(np.int32), user_offsets=log.user_offsets * 0)
-    positives = many_positives(600, items)
+    log = replace(log, item=(log.item % 200).astype(np.int32))
+    positives = many_positives(600)
     sampler = NegativeSampler(log, np.zeros(items, np.int64), neighbours_of(log), config)
     groups = completed(sampler, positives, ItemLists.of([list(shown)] * 600))
     return np.bincount(groups.item[groups.label == NOT_CLICKED], minlength=items)
@@ -381,76 +389,95 @@ def test_without_any_share_negatives_are_random() -> None:
 # --- validation and test groups ---------------------------------------------------------------
 
 
+def evaluated(
+    log: InteractionLog, events: pl.DataFrame, part: Slice, limit: int = 300, seed: int = 0
+) -> Groups:
+    config = Configuration(
+        text=TextConfig(shopper_max_segments=5),
+        cross_encoder=CrossEncoderConfig(max_evaluation_groups=limit),
+    )
+    return evaluation_groups(log, events.lazy(), part, config, np.random.default_rng(seed))
+
+
+def labelled(groups: Groups, row: int) -> dict[int, int]:
+    real = groups.label[row] != PADDING
+    items, labels = groups.item[row][real].tolist(), groups.label[row][real].tolist()
+    assert len(set(items)) == len(items)
+    return dict(zip(items, labels, strict=True))
+
+
 def test_later_interest_is_what_is_new_to_a_shopper_with_a_history() -> None:
-    log = log_of(VISITS)
-    found = later_interest(log, Slice(minutes(100), minutes(300)))
-    assert found.users.tolist() == [0]
-    assert [ITEMS[pair] for pair in found.pair] == ["b", "c", "e", "g"]
+    found = later_interest(log_of(VISITS), Slice(minutes(100), minutes(300)))
+    assert found.user.tolist() == [0, 0, 0, 0]
+    assert [ITEMS[item] for item in found.item] == ["b", "c", "e", "g"]
     assert found.label.tolist() == [PURCHASED, CLICKED, CLICKED, CLICKED]
-    nobody = later_interest(log, Slice(minutes(0), minutes(50)))
-    assert len(nobody.users) == 0
+    assert len(later_interest(log_of(VISITS), Slice(minutes(0), minutes(50))).user) == 0
 
 
-def serving_groups(log: InteractionLog, part: Slice, limit: int = 100) -> Groups:
-    index, vectors = index_of(len(log.item_ids), 1_000)
-    known = log.before(part.start)
-    config = RetrievalConfig(text_neighbours=40, co_occurrence=40, popular=30)
-    near = index.neighbours(vectors, 40)
-    tables = CoOccurrence.build(known, 20)
-    retriever = Retriever.build(known, tables, (index, near), config)
-    return evaluation_groups(log, part, retriever, limit, np.random.default_rng(0), 5)
+def test_with_impressions_a_group_is_what_a_session_was_shown() -> None:
+    part = Slice(minutes(100), minutes(300))
+    groups = evaluated(log_of(VISITS), events_of(VISITS), part)
+    named = [{ITEMS[i]: label for i, label in labelled(groups, row).items()} for row in range(2)]
+    assert named == [
+        {"b": PURCHASED, "c": CLICKED, "d": NOT_CLICKED, "f": NOT_CLICKED},
+        {"e": CLICKED, "g": CLICKED},
+    ]
+    assert groups.relevant.tolist() == [2, 2]
+    assert groups.shoppers.queries == ("red lamp", "cup")
 
 
-PART = Slice(START_US + 60 * DAY_US, START_US + 90 * DAY_US)
-
-
-def test_evaluation_groups_hold_candidates_new_to_the_shopper_with_their_labels() -> None:
+def test_without_impressions_every_shopper_ranks_the_same_part_of_the_catalogue() -> None:
     log = random_log(4, users=20, items=300, events=900)
-    groups = serving_groups(log, PART)
-    users = later_interest(log, PART).users
-    assert groups.item.shape == (len(users), CANDIDATES_PER_GROUP)
-    positives = 0
+    groups = evaluated(log, random_events(np.random.default_rng(4), 20, 300, 900), PART)
+    interest = later_interest(log, PART)
+    universe = set(interest.item[:]) & set(groups.item[0])
+    users = np.unique(interest.user[np.isin(interest.item, list(universe))])
+    assert len(users) == len(groups.item) > 10
+    assert (groups.item == groups.item[0]).all()
     for row, user in enumerate(users):
         own = (log.user == user) & (log.kind != EventKind.HIDE)
         before = set(log.item[own & (log.time < PART.start)])
         inside = own & (log.time >= PART.start) & (log.time < PART.end)
-        fresh = set(log.item[inside]) - before
+        fresh = (set(log.item[inside]) - before) & universe
         bought = set(log.item[inside & (log.kind == EventKind.PURCHASE)])
+        labels = labelled(groups, row)
+        assert not before & set(labels)
+        assert {item for item, label in labels.items() if label != NOT_CLICKED} == fresh
+        assert {item for item, label in labels.items() if label == PURCHASED} == fresh & bought
         assert groups.relevant[row] == len(fresh)
-        real = groups.label[row] != PADDING
-        items = groups.item[row][real]
-        assert len(set(items)) == len(items) > 20
-        assert not before & set(items)
-        expected = [PURCHASED * (i in bought) or CLICKED * (i in fresh) for i in items]
-        assert groups.label[row][real].tolist() == expected
-        positives += sum(label > 0 for label in expected)
-        text = groups.shoppers.segments[
-            groups.shoppers.offsets[row] : groups.shoppers.offsets[row + 1]
-        ]
-        assert set(text) <= before
-    assert 0 < positives < groups.relevant.sum()
+        start, end = groups.shoppers.offsets[row : row + 2]
+        assert set(groups.shoppers.segments[start:end]) <= before
+    assert groups.relevant.sum() > 20
 
 
-def test_events_at_or_after_the_end_change_no_evaluation_group() -> None:
-    log = random_log(4, users=20, items=300, events=900)
-    groups = serving_groups(log, PART)
-    cut = serving_groups(log.before(PART.end), PART)
-    assert len(log.time) > len(log.before(PART.end).time)
+@pytest.mark.parametrize("shown", [True, False])
+def test_events_at_or_after_the_end_change_no_evaluation_group(shown: bool) -> None:
+    events = random_events(np.random.default_rng(4), 20, 60, 1_500)
+    if shown:
+        kinds = ["impression", "impression", "click"]
+        events = events.with_columns(event_type=pl.Series([*kinds * 500]), query=pl.lit("cup"))
+    early = events.filter(pl.col("event_time").dt.epoch("us") < PART.end)
+    assert early.height < events.height
+    groups = evaluated(random_shop_log(events, 60), events, PART)
+    cut = evaluated(random_shop_log(early, 60), early, PART)
+    assert (groups.item.shape[1] == len(np.unique(groups.item))) is not shown
     for name in ("item", "label", "relevant"):
         np.testing.assert_array_equal(getattr(groups, name), getattr(cut, name))
     np.testing.assert_array_equal(groups.shoppers.segments, cut.shoppers.segments)
+    assert groups.shoppers.queries == cut.shoppers.queries
 
 
-def test_a_limit_takes_a_seeded_sample_of_shoppers() -> None:
-    log = random_log(4, users=20, items=60, events=900)
-    full, few = serving_groups(log, PART), serving_groups(log, PART, limit=5)
-    assert len(few.item) == 5
-    rows = {row.tobytes() for row in full.item}
-    assert all(row.tobytes() in rows for row in few.item)
+def test_a_limit_takes_a_seeded_sample_of_groups() -> None:
+    events = random_events(np.random.default_rng(4), 20, 60, 900)
+    log = random_shop_log(events, 60)
+    few = evaluated(log, events, PART, limit=5)
+    assert len(few.item) == few.shoppers.count == 5
+    again, other = (evaluated(log, events, PART, limit=5, seed=seed) for seed in (0, 1))
+    np.testing.assert_array_equal(again.label, few.label)
+    assert not np.array_equal(other.label, few.label)
 
 
 def test_nobody_to_evaluate_is_an_error() -> None:
-    log = random_log(4)
-    later = END_US + int(timedelta(days=9) / timedelta(microseconds=1))
+    later = END_US + 9 * DAY_US
     with pytest.raises(EmptyTableError, match="no shopper with a history"):
-        serving_groups(log, Slice(later, later + DAY_US))
+        evaluated(log_of(VISITS), events_of(VISITS), Slice(later, later + DAY_US))

@@ -78,7 +78,8 @@ def test_a_page_has_the_size_asked_for_best_first_and_no_item_twice(
 ) -> None:
     for request in requests:
         answer = recommender.recommend(request)
-        assert len(answer.items) == min(request.page_size, len(available))
+        left = available - set(request.context_item_ids)
+        assert len(answer.items) == min(request.page_size, len(left))
         assert len(set(ids_of(answer))) == len(answer.items)
         order = [(-item.score, item.item_id) for item in answer.items]
         assert order == sorted(order)
@@ -92,7 +93,7 @@ def test_items_that_are_not_available_are_never_returned(
     assert len(recommender.catalogue) > len(available)
     for request in requests:
         everything = recommender.recommend(replace(request, page_size=EVERYTHING))
-        assert set(ids_of(everything)) == available
+        assert set(ids_of(everything)) == available - set(request.context_item_ids)
         seed = ids_of(everything)[0]
         near = recommender.similar_items(SimilarItemsRequest(seed, EVERYTHING))
         assert set(ids_of(near)) <= available
@@ -178,6 +179,19 @@ def test_unknown_context_items_are_ignored(
         replace(context, context_item_ids=("no", item, item))
     ) == recommender.recommend(context)
     assert recommender.recommend(context) != recommender.recommend(plain)
+
+
+def test_what_the_shopper_looks_at_is_ranked_but_not_recommended_back(
+    recommender: Recommender, trained_shop: TrainedShop
+) -> None:
+    user = trained_shop.shoppers[0]
+    looked_at = tuple(ids_of(recommender.recommend(RecommendRequest(user)))[:2])
+    answer = recommender.recommend(
+        RecommendRequest(user, context_item_ids=looked_at, page_size=EVERYTHING)
+    )
+    assert not set(looked_at) & set(ids_of(answer))
+    ranked = recommender.rank(RankRequest(looked_at, user, context_item_ids=looked_at))
+    assert sorted(ids_of(ranked)) == sorted(looked_at)
 
 
 def test_a_query_changes_scores_and_brings_items_by_text(

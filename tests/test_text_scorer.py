@@ -22,9 +22,9 @@ from recsys.text import (
     render_shoppers,
 )
 
-COLOURS = "red blue green white black pink yellow grey brown navy ivory silver gold".split()
-THINGS = "mug cup plate bowl jar candle lamp towel apron clock frame mirror basket tray".split()
-TITLES = [f"{colour} {thing}" for colour in COLOURS for thing in THINGS] + ["", "a box " * 30]
+WORDS = ["red", "blue", "green", "white", "mug", "cup", "plate", "bowl", "jar", "lamp", "clock"]
+TITLES = [f"{one} {two} {three}" for one in WORDS for two in WORDS for three in WORDS[:3]]
+TITLES += ["blue cup", "", "a box " * 30]
 BLUE_CUP = TITLES.index("blue cup")
 
 
@@ -77,7 +77,7 @@ def test_many_requests_give_what_each_gives_by_itself(scorer: TextScorer) -> Non
 def test_scores_keep_the_candidates_order_across_chunks(scorer: TextScorer) -> None:
     side = shoppers([[3, 50, 7]], [""])
     every = scorer.scores(side, candidates(list(range(len(TITLES)))))
-    some = [5, 100, 3, 181, 182, 60]
+    some = [5, 100, 3, 361, 365, 60]
     close(scorer.scores(side, candidates(some)), every[some])
 
 

@@ -103,7 +103,9 @@ def _training_groups(
     positives = sample_groups(first_interactions(known, part), config.max_groups, rng)
     sessions = sessions_of(known, data.events, positives, part.end)
     limit = configuration.text.shopper_max_segments
-    shoppers = render_groups(known, positives, sessions.query, limit)
+    kept = rng.random(len(sessions.query)) < config.query_share
+    queries = [query if keep else "" for query, keep in zip(sessions.query, kept, strict=True)]
+    shoppers = render_groups(known, positives, queries, limit)
     created_at = data.catalogue.columns.created_at
     sampler = NegativeSampler(known, created_at, encoded.neighbours, config.negatives)
     return sampler.complete(positives, shoppers, sessions.shown, rng)
