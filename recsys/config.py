@@ -115,7 +115,7 @@ class CrossEncoderConfig(_Section):
     epochs: float = Field(default=1.0, gt=0)
     """Passes over the training groups."""
 
-    groups_per_batch: int = Field(default=32, ge=1)
+    groups_per_batch: int = Field(default=16, ge=1)
     """Groups in one optimiser step."""
 
     learning_rate: float = Field(default=3e-4, gt=0)
@@ -133,7 +133,7 @@ class CrossEncoderConfig(_Section):
     warmup_share: float = Field(default=0.1, ge=0, lt=1)
     """Share of the steps over which the rate rises; it then falls linearly to zero."""
 
-    evaluation_steps: int = Field(default=50, ge=1)
+    evaluation_steps: int = Field(default=100, ge=1)
     """Optimiser steps between two evaluations and checkpoints."""
 
     patience: int = Field(default=4, ge=1)

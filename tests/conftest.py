@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # Set before anything imports transformers, torch or LightGBM: no test reaches the network, and the
 # tiny models here lose time to threads.
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROOT = Path(__file__).resolve().parent.parent

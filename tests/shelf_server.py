@@ -18,6 +18,7 @@ from grpc_status import rpc_status
 from shelf_ranker import ShelfRanker
 
 from recsys import v1
+from serving.ranking import Ranker
 from serving.server import Server
 from serving.settings import ServerSettings
 
@@ -49,13 +50,14 @@ class Call:
 
 
 @contextmanager
-def running(ranker: ShelfRanker | None, **given_settings: object) -> Iterator[tuple[Server, Call]]:
+def running(ranker: Ranker | None, **given_settings: object) -> Iterator[tuple[Server, Call]]:
     """A started server, with `ranker` installed unless it is None, and a connection to it."""
     chosen = {"port": 0, "drain_seconds": 2.0, **given_settings}
     server = Server(ServerSettings.model_validate(chosen), clock=lambda: NOW)
     call = Call(server.start())
     if ranker:
         server.install(ranker)
+    if isinstance(ranker, ShelfRanker):
         ranker.asked.clear()
     try:
         yield server, call

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -58,8 +59,8 @@ def test_a_text_is_cut_to_its_budget_and_keeps_its_special_tokens(
 ) -> None:
     table = TokenTable.build(tokenizer, ["", "red mug", "red " * 50], 6)
     start, end = tokenizer.cls_token_id, tokenizer.sep_token_id
-    rows = [row.tolist() for row in table.ids.tensor_split(table.offsets[1:-1].tolist())]
-    red, mug = tokenizer.convert_tokens_to_ids(["red", "mug"])
+    rows = [table.ids[a:b].tolist() for a, b in pairwise(table.offsets.tolist())]
+    red, mug = (tokenizer.convert_tokens_to_ids(word) for word in ("red", "mug"))
     assert rows == [[start, end], [start, red, mug, end], [start, red, red, red, red, end]]
     assert table.lengths.tolist() == [2, 4, 6]
 

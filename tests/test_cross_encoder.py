@@ -153,7 +153,7 @@ def test_states_stored_in_half_precision_change_scores_little(world: World) -> N
     states, mask = stored.padded(torch.arange(len(TEXTS)))
     rounded = replace(world, states=states.float(), mask=mask)
     found = rounded.score(SEGMENTS, KIND, ROWS)
-    torch.testing.assert_close(found, expected(world), atol=0.02, rtol=0)
+    torch.testing.assert_close(found, expected(world), atol=2e-3, rtol=0)
 
 
 @pytest.mark.parametrize("join_layer", [0, 5])
@@ -238,6 +238,18 @@ def test_an_untuned_model_starts_at_the_zero_shot_similarity(
         logits = model.head.SCALE * (0.8 * cosine.amax(1) + 0.2 * cosine.mean(1) - 0.5)
         torch.testing.assert_close(found[request], logits[:, None].expand(-1, 2), atol=1e-4, rtol=0)
 
+    nothing = start.score(torch.full_like(SEGMENTS, -1), KIND, ROWS)
+    torch.testing.assert_close(nothing, torch.full_like(nothing, -0.5 * model.head.SCALE))
+
+
+def test_an_empty_slot_is_never_the_nearest_segment(world: World) -> None:
+    random = torch.randn(1, 1, 32, generator=torch.Generator().manual_seed(1))
+    item = functional.normalize(random, dim=-1)
+    opposite = ShopperSide([], [], [], -item, torch.tensor([[True]]))
+    slots = functional.pad(-item, (0, 0, 0, 2))
+    padded = ShopperSide([], [], [], slots, torch.tensor([[True, False, False]]))
+    torch.testing.assert_close(world.model.head(item, padded), world.model.head(item, opposite))
+
 
 def test_items_attend_to_the_shoppers_tokens(tiny_bert: Path, world: World) -> None:
     """With the segments' vectors held fixed, only attention can tell two shoppers apart."""
@@ -267,7 +279,7 @@ def test_half_precision_arithmetic_stays_near(world: World) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rough = world.score(SEGMENTS, KIND, ROWS)
     assert rough.dtype == torch.float32
-    assert (rough - full).abs().max() < 0.5
+    assert (rough - full).abs().max() < 0.05
 
 
 def test_every_part_of_the_joined_model_learns(tiny_bert: Path, world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import ModuleType
 
 import pytest
 from small_shop import Prophet, small_rows, write_small_shop
+from trained_shop import UNTIL, TrainedShop
 
 from recsys.errors import BundleNotFoundError
 from serving.cli.main import main
@@ -116,3 +118,29 @@ def test_failures_exit_with_3_and_say_why(
 ) -> None:
     assert call(*arguments) == 3
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_trained_bundle_is_measured(
+    trained_shop: TrainedShop,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    folders = [str(trained_shop.dataset), "--registry", str(trained_shop.registry)]
+    options = ["--from", UNTIL.isoformat(), "--max-customers", "12", "--out", str(tmp_path)]
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", *folders, *options, "--json"])
+    assert end.value.code == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["bundle"], printed["truth"]) == (trained_shop.summary.version, "purchase")
+    means = {
+        (row["target"], row["system"]): row["metrics"]["ndcg@10"]["mean"]
+        for row in printed["rows"]
+        if row["segment"] == "everyone"
+    }
+    assert {system for _, system in means} >= {"popularity", "system", "oracle"}
+    assert {target for target, _ in means} >= {"all", "new"}
+    assert all(0 <= mean <= 1 for mean in means.values())
+    assert means["all", "oracle"] > means["all", "popularity"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluation.json", "evaluation.png"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 
@@ -25,10 +26,10 @@ REQUIRED = {
     "event_time": pl.Datetime("us", "UTC"),
 }
 
-Row = tuple[str, str, str, str, int]
+Row = tuple[str, str, str, str, float]
 
 
-def table(rows: list[Row], **columns: pl.Series) -> pl.DataFrame:
+def table(rows: Sequence[Row], **columns: pl.Series) -> pl.DataFrame:
     """Events of (event id, user, item, type, seconds after `START`) and optional columns."""
     timed = [(*row[:4], START + timedelta(seconds=row[4])) for row in rows]
     return pl.DataFrame(timed, schema=REQUIRED, orient="row").with_columns(**columns)
@@ -190,7 +191,7 @@ def test_events_of_a_session_share_a_basket() -> None:
 def test_without_sessions_events_of_one_second_share_a_basket() -> None:
     rows: list[Row] = [
         ("e1", "zoe", "mug", "click", 7),
-        ("e2", "zoe", "pen", "click", 7),
+        ("e2", "zoe", "pen", "click", 7.5),
         ("e3", "zoe", "cup", "click", 8),
         ("e4", "ann", "cup", "click", 7),
     ]

@@ -66,7 +66,7 @@ def another_future(past: pl.DataFrame) -> pl.DataFrame:
         event_type=pl.Series(rng.choice(["purchase", "hide", "impression"], junk.height)).cast(
             junk.schema["event_type"]
         ),
-        event_time=pl.lit(UNTIL) + pl.duration(minutes=pl.Series(minutes)),
+        event_time=pl.lit(UNTIL) + pl.duration(minutes=pl.lit(pl.Series(minutes))),
         query=pl.lit("blue garden lamp"),
     )
 

@@ -97,8 +97,9 @@ def _padded_segments(groups: Groups, rows: NDArray[np.int64]) -> NDArray[np.int6
     offsets = groups.shoppers.offsets
     start, length = offsets[rows], offsets[rows + 1] - offsets[rows]
     step = np.arange(max(int(length.max()), 1))
-    place = np.minimum(start[:, None] + step, max(len(groups.shoppers.segments) - 1, 0))
-    return np.where(step < length[:, None], groups.shoppers.segments[place], -1)
+    ended = np.append(groups.shoppers.segments, -1)
+    place = np.minimum(start[:, None] + step, len(ended) - 1)
+    return np.where(step < length[:, None], ended[place], -1)
 
 
 class TrainedCrossEncoder(nn.Module):
@@ -291,9 +292,10 @@ def fit_cross_encoder(
     """
     model = TrainedCrossEncoder(encoder, job.config)
     encoder.freeze(job.config.frozen_layers)
+    checkpoint = last_complete_checkpoint(job.folder)
     trainer = _GroupTrainer(
         model=model,
-        args=_arguments(job),
+        args=_arguments(job, first=checkpoint is None),
         train_dataset=train,
         eval_dataset=validation,
         data_collator=train.collate,
@@ -303,7 +305,7 @@ def fit_cross_encoder(
     trainer.remove_callback(PrinterCallback)
     trainer.get_eval_dataloader = partial(_evaluation_loader, validation)  # type: ignore[method-assign]
     untuned = {name: value.clone() for name, value in encoder.state_dict().items()}
-    trainer.train(resume_from_checkpoint=last_complete_checkpoint(job.folder))
+    trainer.train(resume_from_checkpoint=checkpoint)
     history = [dict(entry) for entry in trainer.state.log_history]
     best = best_step(history)
     if best == 0:
@@ -336,7 +338,7 @@ class FitJob:
     progress: Progress
 
 
-def _arguments(job: FitJob) -> TrainingArguments:
+def _arguments(job: FitJob, *, first: bool) -> TrainingArguments:
     config = job.config
     return TrainingArguments(
         output_dir=str(job.folder),
@@ -347,7 +349,8 @@ def _arguments(job: FitJob) -> TrainingArguments:
         max_grad_norm=1.0,
         eval_strategy="steps",
         eval_steps=config.evaluation_steps,
-        eval_on_start=True,
+        eval_on_start=first,
+        restore_callback_states_from_checkpoint=True,
         save_strategy="steps",
         save_steps=config.evaluation_steps,
         save_total_limit=2,

@@ -12,7 +12,7 @@ import torch
 
 _M_MMAP_THRESHOLD: Final = -3
 _M_TRIM_THRESHOLD: Final = -1
-_KEPT_BYTES: Final = 1 << 30
+_KEPT_BYTES: Final = 256 << 20
 
 
 def set_up_process(threads: int = 0) -> int:
