@@ -27,16 +27,15 @@ from recsys.text import (
 )
 from training.examples import CLICKED, NOT_CLICKED, PADDING, PURCHASED, Groups
 from training.fit_cross_encoder import (
-    METRIC,
     Examples,
     FitJob,
     FitResult,
     TextRows,
     fit_cross_encoder,
-    group_ndcg,
     last_complete_checkpoint,
     score_groups,
 )
+from training.group_objectives import METRIC, group_ndcg
 
 RECIPE = CrossEncoderConfig(
     join_layer=4,

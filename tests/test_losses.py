@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from recsys.config import CrossEncoderConfig
 from recsys.evaluation import ItemSets, ndcg
 from training.examples import CLICKED, NOT_CLICKED, PADDING, PURCHASED
-from training.fit_cross_encoder import METRIC, best_step, group_loss, group_ndcg, ranking_scores
+from training.fit_cross_encoder import best_step
+from training.group_objectives import METRIC, group_loss, group_ndcg, ranking_scores
 
 
 def loss(logits: list[list[list[float]]], labels: list[list[int]], **weights: float) -> float:

@@ -32,14 +32,13 @@ from training.examples import (
     sessions_of,
 )
 from training.fit_cross_encoder import (
-    METRIC,
     Examples,
     FitJob,
     TextRows,
     fit_cross_encoder,
-    group_ndcg,
     score_groups,
 )
+from training.group_objectives import METRIC, group_ndcg
 from training.negatives import NegativeSampler
 from training.time_split import Slice
 from training.training_data import TrainingData
