@@ -77,13 +77,25 @@ def test_a_page_has_the_size_asked_for_best_first_and_no_item_twice(
         assert answer.bundle_version == recommender.version
 
 
+def test_with_a_query_only_what_the_text_search_finds_is_ranked(
+    recommender: Recommender, requests: list[RecommendRequest]
+) -> None:
+    for request in requests:
+        asked = replace(request, query="blue ceramic mug", page_size=EVERYTHING)
+        answer = recommender.recommend(asked)
+        assert answer.items
+        assert all("text" in item.sources for item in answer.items)
+
+
 def test_items_that_are_not_available_are_never_returned(
     recommender: Recommender, requests: list[RecommendRequest], available: set[str]
 ) -> None:
     assert len(recommender.catalogue) > len(available)
     for request in requests:
         everything = recommender.recommend(replace(request, page_size=EVERYTHING))
-        assert set(ids_of(everything)) == available - set(request.context_item_ids)
+        may_come = available - set(request.context_item_ids)
+        assert set(ids_of(everything)) <= may_come
+        assert request.query or set(ids_of(everything)) == may_come
         seed = ids_of(everything)[0]
         near = recommender.similar_items(SimilarItemsRequest(seed, EVERYTHING))
         assert set(ids_of(near)) <= available

@@ -92,10 +92,16 @@ def given(rows: Sequence[NDArray[np.int64]], found: Candidates | None) -> Candid
     return Candidates(offsets, item.astype(np.int32), names, ranks)
 
 
+def found_by_query(found: Candidates, asked: NDArray[np.bool_]) -> Candidates:
+    """For requests with a query (`asked`, bool (n,)) only what the text source brought."""
+    text = found.source_ranks[:, found.source_names.index(TextNeighbours.name)]
+    return found.where(~asked[found.request] | (text >= 0))
+
+
 def filled_up(
     found: Candidates,
     allowed: Sequence[NDArray[np.bool_]],
-    sizes: Sequence[int],
+    sizes: Sequence[int] | NDArray[np.int64],
     popularity: NDArray[np.int64],
 ) -> Candidates:
     """Drop what isn't allowed; fill requests left with too few with allowed items, popular first.

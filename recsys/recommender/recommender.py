@@ -16,7 +16,7 @@ from recsys.bundle import Manifest
 from recsys.errors import RequestError, UnknownItemError
 from recsys.interactions import DAY_US, EventKind, ItemLists, floor_to_hour
 from recsys.recommender.answers import ranked_pages
-from recsys.recommender.candidates import filled_up, given
+from recsys.recommender.candidates import filled_up, found_by_query, given
 from recsys.recommender.contents import Contents
 from recsys.recommender.point_in_time import PointInTime, ScoredCandidates, Shoppers
 from recsys.recommender.requests import (
@@ -123,8 +123,9 @@ class Recommender:
 
         What the shopper looks at or has in the basket is not among the answers.
 
-        A list that filters or a short history leave with fewer than `page_size` candidates is
-        filled up with allowed items, most popular first.
+        With a query only what the text search finds is ranked. A list without a query that filters
+        or a short history leave with fewer than `page_size` candidates is filled up with allowed
+        items, most popular first.
 
         Raises:
             RequestError: `as_of` is before the horizon or naive; names the field.
@@ -133,10 +134,11 @@ class Recommender:
         for batch in _batches(requests, self._clock):
             shoppers = self._shoppers(batch)
             queries = self._point.queries(shoppers)
-            found = self._point.retriever.retrieve(queries)
+            found = found_by_query(self._point.retriever.retrieve(queries), queries.has_query)
             allowed = [self._allowed(r, shoppers, i) for i, r in enumerate(batch)]
             sizes = [request.page_size for request in batch]
-            candidates = filled_up(found, allowed, sizes, self._point.popularity)
+            least = np.where(queries.has_query, 0, sizes)
+            candidates = filled_up(found, allowed, least, self._point.popularity)
             scored = self._point.score(shoppers, queries, candidates)
             answers += self._answers(batch, scored, sizes)
             if advance:
