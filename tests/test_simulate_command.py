@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,8 @@ def test_the_dataset_is_whole_and_the_summary_counts_it(
     assert summary["conversion"] * counts["click"] == pytest.approx(
         purchases["attribution_token"].count()
     )
-    assert summary["first_event"] == str(events["event_time"].min())
-    assert summary["last_event"] == str(events["event_time"].max())
+    times = [datetime.fromisoformat(summary[name]) for name in ("first_event", "last_event")]
+    assert times == [events["event_time"].min(), events["event_time"].max()]
     assert Dataset(tmp_path / "shop").scan_items().collect().height == summary["items"] == 60
 
 

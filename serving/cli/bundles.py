@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import JsonValue
@@ -13,9 +13,11 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from recsys.bundle import Manifest, Registry
 from recsys.errors import BundleError
 from serving.cli.output import NOTES, RESULTS, JsonOption, new_app, print_json
+
+if TYPE_CHECKING:
+    from recsys.bundle import Manifest, Registry
 
 app = new_app()
 HEADLINE_METRICS = 3
@@ -44,7 +46,7 @@ def list_bundles(registry: RegistryOption, *, json: JsonOption = False) -> None:
 
     Example: recsys bundles list --registry shop/registry
     """
-    store = Registry(registry)
+    store = _open(registry)
     current = _current(store)
     rows = list(_rows(store, current))
     if json:
@@ -67,7 +69,7 @@ def show(
 
     Example: recsys bundles show v000002 --registry shop/registry
     """
-    store = Registry(registry)
+    store = _open(registry)
     manifest = store.verify(version or store.current())
     if json:
         print_json(manifest.model_dump(mode="json"))
@@ -87,7 +89,7 @@ def activate(
 
     Example: recsys bundles activate v000001 --registry shop/registry
     """
-    Registry(registry).activate(version)
+    _open(registry).activate(version)
     _report(version, json=json)
 
 
@@ -97,7 +99,7 @@ def rollback(registry: RegistryOption, *, json: JsonOption = False) -> None:
 
     Example: recsys bundles rollback --registry shop/registry
     """
-    _report(Registry(registry).rollback(), json=json)
+    _report(_open(registry).rollback(), json=json)
 
 
 def _report(version: str, *, json: bool) -> None:
@@ -105,6 +107,12 @@ def _report(version: str, *, json: bool) -> None:
         print_json({"current": version})
     else:
         RESULTS.print(f"[bold]{version}[/bold] is current: a server that starts now serves it.")
+
+
+def _open(registry: Path) -> Registry:
+    from recsys.bundle import Registry  # noqa: PLC0415
+
+    return Registry(registry)
 
 
 def _current(store: Registry) -> str | None:
