@@ -236,10 +236,9 @@ _PROFILES: dict[Profile, Configuration] = {
         text=TextConfig(item_max_tokens=20, shopper_max_segments=12, segment_max_tokens=12),
         cross_encoder=CrossEncoderConfig(
             candidates=40,
-            max_groups=640,
-            max_evaluation_groups=40,
-            groups_per_batch=16,
-            evaluation_steps=20,
+            max_groups=2_000,
+            max_evaluation_groups=200,
+            evaluation_steps=25,
             negatives=NegativesConfig(per_group=11),
         ),
         ranker=RankerConfig(rounds=150, max_shoppers_per_window=400),

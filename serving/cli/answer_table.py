@@ -12,7 +12,7 @@ from rich.text import Text
 from recsys import v1
 
 SYMBOLS: Final = {"GBP": "£", "USD": "$", "EUR": "€"}
-BAR_CELLS: Final = 10
+BAR_CELLS: Final = 6
 EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 MAX_REASONS: Final = 3
 SMALLEST_REASON: Final = 0.1
@@ -45,11 +45,11 @@ def answer_table(items: Sequence[v1.RankedItem]) -> Table:
     """One row an item, in the order given; `why` has reasons only where the answer explains."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("#", justify="right", style="dim")
-    table.add_column("item", style="bold", overflow="ellipsis", no_wrap=True, max_width=44)
+    table.add_column("item", style="bold", min_width=20, max_width=44)
     table.add_column("id", style="dim", no_wrap=True)
     table.add_column("price", justify="right", no_wrap=True)
     table.add_column("score", no_wrap=True)
-    table.add_column("why")
+    table.add_column("why", min_width=18)
     lengths = _bar_lengths([item.score for item in items])
     for place, (item, length) in enumerate(zip(items, lengths, strict=True), start=1):
         score = Text.assemble((f"{item.score:6.2f} ", ""), (_bar(length), "cyan"))
