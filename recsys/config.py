@@ -146,7 +146,7 @@ class CrossEncoderConfig(_Section):
     """The mix of negatives."""
 
     @model_validator(mode="after")
-    def _frozen_below_join(self) -> Self:
+    def _some_loss_counts(self) -> Self:
         if self.click_weight + self.purchase_weight + self.listwise_weight == 0:
             raise ValueError("all loss weights are 0; give at least one a positive weight")
         return self

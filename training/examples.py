@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import EmptyTableError
 from recsys.interactions import EventKind, InteractionLog, ItemLists
-from recsys.text import ShopperTextKind, ShopperTexts, render_shoppers
+from recsys.text import ShopperTexts, render_shoppers
 from training.time_split import Slice
 
 NOT_CLICKED, CLICKED, PURCHASED, PADDING = 0, 1, 2, -1
@@ -204,9 +204,3 @@ def _passed_over(
     return ItemLists.grouped(
         shown["group"].to_numpy().astype(np.int64), shown["item"].to_numpy(), count
     )
-
-
-def has_text(shoppers: ShopperTexts) -> NDArray[np.bool_]:
-    """Bool (g,): the group's shopper has a text."""
-    known: NDArray[np.bool_] = shoppers.kind != ShopperTextKind.NOTHING
-    return known
