@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -46,12 +47,12 @@ class TrainingData:
         """The cut as a time."""
         return EPOCH + timedelta(microseconds=self.until)
 
-    @property
+    @cached_property
     def catalogue(self) -> Catalogue:
         """The items as serving needs them."""
         return Catalogue.of(self.items)
 
-    @property
+    @cached_property
     def texts(self) -> list[str]:
         """The items' rendered texts, in the order of rows."""
         return render_items(self.items)

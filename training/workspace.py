@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from recsys.bundle.durable import sync_path
 
 SUMMARY: Final = "summary.json"
 Summary = dict[str, Any]
@@ -41,7 +42,8 @@ class Workspace:
         building.mkdir(parents=True)
         summary = make(building)
         (building / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        _flush(building)
+        for path in [*building.rglob("*"), building]:
+            sync_path(path)
         building.rename(done)
         return done
 
@@ -53,10 +55,3 @@ class Workspace:
     def remove(self) -> None:
         """Delete everything, once the result is published."""
         shutil.rmtree(self.folder)
-
-
-def _flush(folder: Path) -> None:
-    for path in [*folder.rglob("*"), folder]:
-        handle = os.open(path, os.O_RDONLY)
-        os.fsync(handle)
-        os.close(handle)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recsys.bundle import Manifest
 from recsys.errors import RequestError, UnknownItemError
-from recsys.interactions import DAY_US, EventKind, ItemLists, floor_to_hour
+from recsys.interactions import DAY_US, Candidates, EventKind, ItemLists, floor_to_hour
 from recsys.recommender.answers import ranked_pages
 from recsys.recommender.candidates import filled_up, found_by_query, given
 from recsys.recommender.contents import Contents
@@ -29,6 +29,7 @@ from recsys.recommender.requests import (
     SimilarItemsRequest,
     Tier,
 )
+from recsys.retrieval import RetrievalQueries
 
 Asked = TypeVar("Asked", RecommendRequest, RankRequest)
 Advance = Callable[[int], None]
@@ -132,9 +133,8 @@ class Recommender:
         """
         answers: list[RankedList] = []
         for batch in _batches(requests, self._clock):
-            shoppers = self._shoppers(batch)
-            queries = self._point.queries(shoppers)
-            found = found_by_query(self._point.retriever.retrieve(queries), queries.has_query)
+            shoppers, queries, retrieved = self._retrieved(batch)
+            found = found_by_query(retrieved, queries.has_query)
             allowed = [self._allowed(r, shoppers, i) for i, r in enumerate(batch)]
             sizes = [request.page_size for request in batch]
             least = np.where(queries.has_query, 0, sizes)
@@ -155,9 +155,7 @@ class Recommender:
         """
         answers: list[RankedList] = []
         for batch in _batches(requests, self._clock):
-            shoppers = self._shoppers(batch)
-            queries = self._point.queries(shoppers)
-            found = self._point.retriever.retrieve(queries)
+            shoppers, queries, found = self._retrieved(batch)
             known = [self._rows(request.item_ids) for request in batch]
             candidates = given(known, found)
             scored = self._point.score(shoppers, queries, candidates)
@@ -235,6 +233,11 @@ class Recommender:
                 f"{self._horizon.isoformat()}; it knows what happened until then and would leak",
             )
         return min(_microseconds(as_of), self._latest_clock)
+
+    def _retrieved(self, batch: Sequence[Asked]) -> tuple[Shoppers, RetrievalQueries, Candidates]:
+        shoppers = self._shoppers(batch)
+        queries = self._point.queries(shoppers)
+        return shoppers, queries, self._point.retriever.retrieve(queries)
 
     def _shoppers(self, batch: Sequence[RecommendRequest | RankRequest]) -> Shoppers:
         users = np.array([self._log.user_rows.get(r.user_id, -1) for r in batch], np.int64)
