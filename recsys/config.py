@@ -64,16 +64,16 @@ class NegativesConfig(_Section):
     per_group: int = Field(default=15, ge=1)
     """Negatives beside each positive."""
 
-    random: float = Field(default=0.3, ge=0)
+    random: float = Field(default=0.4, ge=0)
     """Drawn uniformly from the catalogue."""
 
-    popular: float = Field(default=0.4, ge=0)
+    popular: float = Field(default=0.3, ge=0)
     """Drawn in proportion to purchases (or clicks) before the example's time."""
 
-    text_similar: float = Field(default=0.3, ge=0)
+    text_similar: float = Field(default=0.15, ge=0)
     """Drawn from the positive's nearest neighbours by the untuned bi-encoder."""
 
-    shown_not_clicked: float = Field(default=0.5, ge=0)
+    shown_not_clicked: float = Field(default=0.15, ge=0)
     """Shown in the same list and passed over; used where impressions exist."""
 
 

@@ -122,14 +122,12 @@ def one_pass(world: World, segments: list[int], kind: int, item: int) -> Tensor:
 
 
 def head(model: CrossEncoder, item: Tensor, segments: Tensor) -> Tensor:
-    cosine = segments @ item
-    sharp = (10 * cosine).softmax(0)
-    lately = model.head.recency[: len(cosine)].softmax(0) @ cosine
-    similarities = torch.stack([cosine.max(), cosine.mean(), sharp @ cosine, lately])
-    nearest = sharp @ segments
-    inner = model.head.inner(torch.cat([item, nearest, item * nearest]))
-    linear = model.head.SCALE * model.head.similarity(similarities)
-    logits: Tensor = linear + model.head.outer(functional.gelu(inner))
+    parts, cosine = model.head, segments @ item
+    soft = (10 * cosine).softmax(0) @ cosine
+    profile = parts.recency[: len(cosine)].softmax(0) @ segments * len(cosine) ** parts.growth
+    matched = parts.metric(item) @ parts.metric(profile)
+    compared = parts.similarity(torch.stack([cosine.max(), soft, matched]))
+    logits: Tensor = 100 * compared + parts.appeal(item)
     return logits
 
 
@@ -235,11 +233,11 @@ def test_an_untuned_model_starts_at_the_zero_shot_similarity(
     found = start.score(SEGMENTS, KIND, ROWS)
     for request, (own, rows) in enumerate(zip(SEGMENTS, ROWS, strict=True)):
         cosine = vectors[rows] @ vectors[own[own >= 0]].T
-        logits = model.head.SCALE * (0.8 * cosine.amax(1) + 0.2 * cosine.mean(1) - 0.5)
+        logits = 8 * cosine.amax(1) + 2 * cosine.mean(1) - 5
         torch.testing.assert_close(found[request], logits[:, None].expand(-1, 2), atol=1e-4, rtol=0)
 
     nothing = start.score(torch.full_like(SEGMENTS, -1), KIND, ROWS)
-    torch.testing.assert_close(nothing, torch.full_like(nothing, -0.5 * model.head.SCALE))
+    torch.testing.assert_close(nothing, torch.full_like(nothing, -5.0))
 
 
 def test_an_empty_slot_is_never_the_nearest_segment(world: World) -> None:

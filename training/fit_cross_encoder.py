@@ -176,8 +176,8 @@ class _GroupTrainer(Trainer):
     def create_optimizer(self, *_: object) -> torch.optim.Optimizer:
         config: CrossEncoderConfig = self.model.recipe  # type: ignore[union-attr, assignment]
         trained = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]  # type: ignore[union-attr]
-        fresh = [p for n, p in trained if ".bert." not in n]
-        pretrained = [p for n, p in trained if ".bert." in n]
+        fresh = [p for n, p in trained if not _starts_meaningful(n)]
+        pretrained = [p for n, p in trained if _starts_meaningful(n)]
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": pretrained, "lr": config.learning_rate},
@@ -186,6 +186,11 @@ class _GroupTrainer(Trainer):
             weight_decay=config.weight_decay,
         )
         return self.optimizer
+
+
+def _starts_meaningful(name: str) -> bool:
+    """Whether a parameter starts at pretrained weights or, as the metric does, at the identity."""
+    return ".bert." in name or ".metric." in name
 
 
 class _Bar(TrainerCallback):
