@@ -40,16 +40,19 @@ class TextConfig(_Section):
 class WindowsConfig(_Section):
     """How the history before the cut is divided by time.
 
-    From the cut backwards: `ranker_windows` label windows for the ranker, then a validation and
-    before it the training slice for the encoder. The encoder's test slice is the last ranker
-    window: the encoder never saw it.
+    From the cut backwards: `ranker_windows` label windows for the ranker, each `stride_days` before
+    the next, then a validation and before it the training slice for the encoder. The encoder's test
+    slice is the last ranker window: the encoder never saw it.
     """
 
     label_days: float = Field(default=30.0, gt=0)
     """Length of a label window; what a shopper does in it is true for a list made at its start."""
 
-    ranker_windows: int = Field(default=2, ge=1)
+    ranker_windows: int = Field(default=6, ge=1)
     """Label windows that the ranker learns from."""
+
+    stride_days: float = Field(default=15.0, gt=0)
+    """Days from the start of a window to that of the next; windows may overlap."""
 
     validation_days: float = Field(default=15.0, gt=0)
     """Length of the encoder's validation slice."""
@@ -158,13 +161,19 @@ class RetrievalConfig(_Section):
     text_neighbours: int = Field(default=100, ge=0)
     """Nearest items by text to what the shopper looks at, searches or last bought."""
 
-    co_occurrence: int = Field(default=150, ge=0)
+    co_occurrence: int = Field(default=100, ge=0)
     """Items bought or looked at by the same shoppers."""
 
-    popular: int = Field(default=100, ge=0)
+    next_items: int = Field(default=150, ge=0)
+    """Items that shoppers take up after the shopper's own, by a regression over time."""
+
+    similar_shoppers: int = Field(default=100, ge=0)
+    """Items that shoppers with the same tastes bought lately."""
+
+    popular: int = Field(default=250, ge=0)
     """Most purchased (else clicked) within `popular_days`."""
 
-    own_items: int = Field(default=100, ge=0)
+    own_items: int = Field(default=300, ge=0)
     """The shopper's own past purchases, most recent first (re-buys)."""
 
     popular_days: float = Field(default=30.0, gt=0)
@@ -172,6 +181,9 @@ class RetrievalConfig(_Section):
 
     recent_items: int = Field(default=20, ge=1)
     """Most recent distinct items of a history that neighbours are looked up for."""
+
+    history_items: int = Field(default=200, ge=1)
+    """Most recent distinct items of a history that `next_items` starts from."""
 
     neighbours_per_item: int = Field(default=100, ge=1)
     """Length of an item's stored co-occurrence list."""
@@ -183,20 +195,29 @@ class RetrievalConfig(_Section):
 class RankerConfig(_Section):
     """The LightGBM ranker."""
 
-    rounds: int = Field(default=300, ge=1)
+    rounds: int = Field(default=800, ge=1)
     """Boosting rounds at most; the best round on held-back shoppers is kept."""
 
-    early_stopping_rounds: int = Field(default=40, ge=1)
+    early_stopping_rounds: int = Field(default=80, ge=1)
     """Rounds without a better held-back NDCG@10 after which boosting stops."""
 
-    learning_rate: float = Field(default=0.05, gt=0)
+    learning_rate: float = Field(default=0.025, gt=0)
     """Shrinkage."""
 
     num_leaves: int = Field(default=31, ge=2)
     """Leaves of a tree."""
 
-    min_child_samples: int = Field(default=50, ge=1)
+    min_child_samples: int = Field(default=100, ge=1)
     """Rows of a leaf."""
+
+    feature_fraction: float = Field(default=0.3, gt=0, le=1)
+    """Share of the features that a tree may use, drawn anew for each tree."""
+
+    bagging_fraction: float = Field(default=0.7, gt=0, le=1)
+    """Share of the rows that a tree sees, drawn anew for each tree."""
+
+    negatives_per_request: int = Field(default=100, ge=1)
+    """Candidates without an event that a request keeps to learn from; held-back ones keep all."""
 
     max_shoppers_per_window: int = Field(default=3_000, ge=1)
     """Shoppers of a label window; a seeded sample when there are more."""
@@ -241,7 +262,10 @@ _PROFILES: dict[Profile, Configuration] = {
             evaluation_steps=25,
             negatives=NegativesConfig(per_group=11),
         ),
-        ranker=RankerConfig(rounds=150, max_shoppers_per_window=400),
+        windows=WindowsConfig(ranker_windows=2, stride_days=30.0),
+        ranker=RankerConfig(
+            rounds=150, early_stopping_rounds=40, learning_rate=0.05, max_shoppers_per_window=400
+        ),
     ),
 }
 

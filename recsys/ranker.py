@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -33,6 +33,7 @@ class FitInputs:
         sizes: int (n,), candidates of each request; they sum to m.
         labels: int (m,), 0 for an item the shopper did not take, more for a stronger event.
         held_back: bool (n,), requests that early stopping looks at and the trees don't.
+        own: bool (m,), what the shopper had bought before.
     """
 
     values: NDArray[np.float32]
@@ -41,6 +42,18 @@ class FitInputs:
     sizes: NDArray[np.int64]
     labels: NDArray[np.int64]
     held_back: NDArray[np.bool_]
+    own: NDArray[np.bool_]
+
+    def where(self, rows: NDArray[np.bool_]) -> FitInputs:
+        """Only the chosen candidates (bool (m,)); requests may be left with none."""
+        request = np.repeat(np.arange(len(self.sizes)), self.sizes)
+        return replace(
+            self,
+            values=self.values[rows],
+            sizes=np.bincount(request[rows], minlength=len(self.sizes)),
+            labels=self.labels[rows],
+            own=self.own[rows],
+        )
 
     def useful(self) -> NDArray[np.bool_]:
         """Bool (n,): requests with candidates of more than one label; others teach no order."""
@@ -79,26 +92,33 @@ class Ranker:
     def fit(cls, inputs: FitInputs, config: RankerConfig, seed: int, threads: int) -> Self:
         """Boost until the held-back NDCG@10 stops rising and keep the best round.
 
+        Every request is learnt from twice, as shoppers can ask in two ways: with all its candidates
+        and without those the shopper had bought before.
+
         The same inputs, configuration, seed and threads give the same model.
 
         Raises:
             ModelError: shapes disagree, or either side has no request with an order to learn.
         """
         _check(inputs)
-        useful = inputs.useful()
-        learn, judge = useful & ~inputs.held_back, useful & inputs.held_back
-        if not learn.any() or not judge.any():
+        lists = (inputs, inputs.where(~inputs.own))
+        sides = {
+            held_back: [(part, part.useful() & (part.held_back == held_back)) for part in lists]
+            for held_back in (False, True)
+        }
+        learn, judge = (sum(int(rows.sum()) for _, rows in sides[side]) for side in (False, True))
+        if not learn or not judge:
             raise ModelError(
-                f"{learn.sum()} requests to learn from and {judge.sum()} held back have both a "
+                f"{learn} requests to learn from and {judge} held back have both a "
                 "taken and a passed-over candidate; each side needs at least one"
             )
-        train = _dataset(inputs, learn)
+        train = _dataset(sides[False])
         history: dict[str, dict[str, list[float]]] = {}
         booster = lightgbm.train(
             _parameters(config, seed, threads),
             train,
             num_boost_round=config.rounds,
-            valid_sets=[_dataset(inputs, judge, train)],
+            valid_sets=[_dataset(sides[True], train)],
             valid_names=["held_back"],
             callbacks=[
                 lightgbm.early_stopping(config.early_stopping_rounds, verbose=False),
@@ -222,6 +242,9 @@ def _parameters(config: RankerConfig, seed: int, threads: int) -> dict[str, obje
         "learning_rate": config.learning_rate,
         "num_leaves": config.num_leaves,
         "min_data_in_leaf": config.min_child_samples,
+        "feature_fraction": config.feature_fraction,
+        "bagging_fraction": config.bagging_fraction,
+        "bagging_freq": 1,
         "seed": seed,
         "num_threads": threads,
         "deterministic": True,
@@ -231,25 +254,29 @@ def _parameters(config: RankerConfig, seed: int, threads: int) -> dict[str, obje
 
 
 def _dataset(
-    inputs: FitInputs, chosen: NDArray[np.bool_], reference: lightgbm.Dataset | None = None
+    parts: Sequence[tuple[FitInputs, NDArray[np.bool_]]],
+    reference: lightgbm.Dataset | None = None,
 ) -> lightgbm.Dataset:
-    rows = np.repeat(chosen, inputs.sizes)
+    """The chosen requests (bool (n,)) of each part."""
+    rows = [np.repeat(chosen, part.sizes) for part, chosen in parts]
     return lightgbm.Dataset(
-        inputs.values[rows],
-        inputs.labels[rows],
-        group=inputs.sizes[chosen],
-        feature_name=list(inputs.names),
+        np.concatenate([part.values[own] for (part, _), own in zip(parts, rows, strict=True)]),
+        np.concatenate([part.labels[own] for (part, _), own in zip(parts, rows, strict=True)]),
+        group=np.concatenate([part.sizes[chosen] for part, chosen in parts]),
+        feature_name=list(parts[0][0].names),
         reference=reference,
     )
 
 
 def _check(inputs: FitInputs) -> None:
     rows, columns = int(inputs.sizes.sum()), len(inputs.names)
-    found = (inputs.values.shape, len(inputs.labels), len(inputs.held_back))
-    if found != ((rows, columns), rows, len(inputs.sizes)):
+    sizes = len(inputs.labels), len(inputs.held_back), len(inputs.own)
+    found = (inputs.values.shape, *sizes)
+    if found != ((rows, columns), rows, len(inputs.sizes), rows):
         raise ModelError(
             f"the sizes sum to {rows} rows of {columns} features for {len(inputs.sizes)} requests; "
-            f"found values {found[0]}, {found[1]} labels, {found[2]} held-back marks"
+            f"found values {found[0]}, {found[1]} labels, {found[2]} held-back marks, "
+            f"{found[3]} marks of own items"
         )
 
 

@@ -16,7 +16,15 @@ from recsys.ranker import FitInputs, Ranker
 
 NAMES = ("signal", "noise", "weak", "unknown")
 GROUPS = {"signal": "text", "noise": "price", "weak": "text", "unknown": "user"}
-CONFIG = RankerConfig(rounds=30, early_stopping_rounds=10, num_leaves=7, min_child_samples=5)
+CONFIG = RankerConfig(
+    rounds=30,
+    early_stopping_rounds=10,
+    learning_rate=0.05,
+    num_leaves=7,
+    min_child_samples=5,
+    feature_fraction=1.0,
+    bagging_fraction=1.0,
+)
 
 
 def fit_inputs(seed: int = 0, requests: int = 60) -> FitInputs:
@@ -28,7 +36,8 @@ def fit_inputs(seed: int = 0, requests: int = 60) -> FitInputs:
     taste = values[:, 0] + 0.3 * values[:, 2] + 0.3 * rng.standard_normal(len(values))
     labels = (taste > 0.8).astype(np.int64) + (taste > 1.6)
     held_back = rng.random(requests) < 0.3
-    return FitInputs(values, NAMES, GROUPS, sizes, labels, held_back)
+    own = rng.random(len(values)) < 0.2
+    return FitInputs(values, NAMES, GROUPS, sizes, labels, held_back, own)
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +83,19 @@ def test_the_trees_do_not_see_held_back_requests() -> None:
     one, two = (Ranker.fit(i, config, seed=3, threads=1) for i in (given, other))
     np.testing.assert_array_equal(one.predict(values), two.predict(values))
     assert one.held_back_ndcg != two.held_back_ndcg
+
+
+def test_a_request_teaches_the_order_without_own_items_too() -> None:
+    given = fit_inputs()
+    nothing = replace(given, own=np.zeros_like(given.own))
+    one, two = (Ranker.fit(i, CONFIG, seed=3, threads=1) for i in (given, nothing))
+    assert (one.predict(fresh()) != two.predict(fresh())).any()
+    left = given.where(~given.own)
+    assert left.sizes.sum() == len(left.labels) == (~given.own).sum()
+    np.testing.assert_array_equal(left.values, given.values[~given.own])
+    all_own = replace(given, own=np.ones_like(given.own))
+    assert not all_own.where(~all_own.own).useful().any()
+    assert Ranker.fit(all_own, CONFIG, seed=3, threads=1).rounds >= 1
 
 
 def test_contributions_and_groups_sum_to_the_score(ranker: Ranker) -> None:

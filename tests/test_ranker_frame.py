@@ -95,6 +95,27 @@ def test_an_event_before_a_windows_start_does_change_features(
     )
 
 
+def test_only_held_back_requests_keep_more_negatives_than_configured(
+    trained_shop: TrainedShop, data: TrainingData, frame: FitInputs
+) -> None:
+    ranker = trained_shop.configuration.ranker.model_copy(update={"negatives_per_request": 7})
+    configuration = trained_shop.configuration.model_copy(update={"ranker": ranker})
+    with Progress(disable=True) as progress:
+        texts = trained_shop.recommender._contents.texts
+        found = ranker_frame(data, texts, configuration, progress)
+    request = np.repeat(np.arange(len(found.sizes)), found.sizes)
+    negatives = np.bincount(request[found.labels == 0], minlength=len(found.sizes))
+    assert set(negatives[~found.held_back]) == {7}
+    np.testing.assert_array_equal(found.sizes[found.held_back], frame.sizes[found.held_back])
+    assert (found.labels > 0).sum() == (frame.labels > 0).sum()
+
+
+def test_own_items_are_those_bought_before_the_window(frame: FitInputs) -> None:
+    bought = frame.values[:, frame.names.index("own_baskets")] > 0
+    np.testing.assert_array_equal(frame.own, bought)
+    assert 0 < frame.own.sum() < len(frame.own)
+
+
 def test_items_created_from_a_windows_end_on_are_no_candidates(
     trained_shop: TrainedShop, data: TrainingData, frame: FitInputs
 ) -> None:
@@ -129,7 +150,7 @@ def test_a_shopper_is_held_back_in_every_window_or_in_none(trained_shop: Trained
 def test_a_frame_is_read_back_as_it_was_written(frame: FitInputs, tmp_path: Path) -> None:
     summary = save_frame(frame, tmp_path)
     found = load_frame(tmp_path, summary)
-    for name in ("values", "sizes", "labels", "held_back"):
+    for name in ("values", "sizes", "labels", "held_back", "own"):
         np.testing.assert_array_equal(getattr(found, name), getattr(frame, name))
     assert (found.names, found.groups) == (frame.names, frame.groups)
     assert summary["rows"] == len(frame.labels)

@@ -29,9 +29,11 @@ from recsys.retrieval import (
     CandidateSource,
     CoOccurrence,
     CoOccurrenceSource,
+    NextItems,
     OwnItems,
     Popular,
     RetrievalQueries,
+    SimilarShoppers,
     TextNeighbours,
     merge,
 )
@@ -48,6 +50,8 @@ def text_source(log: InteractionLog) -> CandidateSource:
 SOURCES: dict[str, Callable[[InteractionLog], CandidateSource]] = {
     "text": text_source,
     "co_occurrence": lambda log: CoOccurrenceSource(CoOccurrence.build(log, 10), recent=5),
+    "next_items": lambda log: NextItems(CoOccurrence.build(log, 10), recent=5),
+    "similar_shoppers": SimilarShoppers.build,
     "popular": lambda log: Popular(log, days=30),
     "own_items": lambda _: OwnItems(),
 }

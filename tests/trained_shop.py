@@ -68,7 +68,7 @@ def tiny_configuration(pretrained: Path) -> Configuration:
         seed=SEED,
         threads=1,
         text=TextConfig(pretrained=str(pretrained), item_max_tokens=12, shopper_max_segments=4),
-        windows=WindowsConfig(label_days=5, ranker_windows=2, validation_days=4),
+        windows=WindowsConfig(label_days=5, ranker_windows=2, stride_days=5, validation_days=4),
         cross_encoder=CrossEncoderConfig(
             max_groups=64,
             max_evaluation_groups=20,
@@ -80,9 +80,23 @@ def tiny_configuration(pretrained: Path) -> Configuration:
             negatives=NegativesConfig(per_group=5),
         ),
         retrieval=RetrievalConfig(
-            text_neighbours=20, co_occurrence=20, popular=15, own_items=15, neighbours_per_item=20
+            text_neighbours=20,
+            co_occurrence=20,
+            next_items=10,
+            similar_shoppers=10,
+            popular=15,
+            own_items=15,
+            neighbours_per_item=20,
         ),
-        ranker=RankerConfig(rounds=12, min_child_samples=5, num_leaves=7),
+        ranker=RankerConfig(
+            rounds=12,
+            learning_rate=0.05,
+            min_child_samples=5,
+            num_leaves=7,
+            feature_fraction=1.0,
+            bagging_fraction=1.0,
+            negatives_per_request=10_000,
+        ),
     )
 
 

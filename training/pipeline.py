@@ -18,7 +18,7 @@ from recsys.bundle import ManifestFields, Registry, canonical_json, load_arrays,
 from recsys.config import Configuration
 from recsys.ranker import Ranker
 from recsys.recommender import Contents, TextModels
-from recsys.retrieval import CoOccurrence, ItemNeighbours, VectorIndex
+from recsys.retrieval import CoOccurrence, ItemNeighbours, VectorIndex, lexical_neighbours
 from recsys.text import BiEncoder, CrossEncoder, StateTable, TextScorer, TokenTable, encode_states
 from training.plots import plot_feature_importance, plot_fine_tuning
 from training.process import set_up_process
@@ -112,8 +112,12 @@ class _Run:
     def encoded(self) -> tuple[EncodedCatalogue, NDArray[np.float32]]:
         folder = self.workspace.stage("catalogue", self._encode)
         arrays = load_arrays(folder / "vectors.safetensors")
-        neighbours = ItemNeighbours.from_arrays(arrays, "neighbours.")
-        encoded = EncodedCatalogue(self.bi_encoder, VectorIndex.load(folder), neighbours)
+        encoded = EncodedCatalogue(
+            bi_encoder=self.bi_encoder,
+            index=VectorIndex.load(folder),
+            neighbours=ItemNeighbours.from_arrays(arrays, "neighbours."),
+            lexical=ItemNeighbours.from_arrays(arrays, "lexical."),
+        )
         return encoded, arrays["vectors"].astype(np.float32)
 
     def _encode(self, folder: Path) -> Summary:
@@ -129,10 +133,11 @@ class _Run:
             self.data.log.item_ids, vectors, retrieval.flat_index_limit, self.configuration.seed
         )
         neighbours = index.neighbours(vectors, retrieval.neighbours_per_item)
+        lexical = lexical_neighbours(texts, retrieval.neighbours_per_item)
         index.save(folder)
         save_arrays(
             folder / "vectors.safetensors",
-            {"vectors": vectors} | neighbours.arrays("neighbours."),
+            {"vectors": vectors} | neighbours.arrays("neighbours.") | lexical.arrays("lexical."),
         )
         return {"items": len(texts), "index": index.kind, "recall": index.recall}
 
@@ -163,6 +168,7 @@ class _Run:
             vectors=vectors,
             index=encoded.index,
             neighbours=encoded.neighbours,
+            lexical=encoded.lexical,
             scorer=TextScorer(
                 model=self.cross_encoder,
                 states=self._states(),

@@ -13,7 +13,7 @@ from rich.progress import Progress
 from recsys.bundle import load_arrays, save_arrays
 from recsys.config import Configuration
 from recsys.evaluation import id_hashes
-from recsys.interactions import DAY_US, EventKind, ItemLists
+from recsys.interactions import DAY_US, EventKind, InteractionLog, ItemLists, place_in_run
 from recsys.ranker import FitInputs
 from recsys.recommender import PointInTime, Shoppers, TextModels
 from recsys.retrieval import CoOccurrence
@@ -72,6 +72,9 @@ def ranker_frame(
 ) -> FitInputs:
     """All label windows' shoppers with their candidates, features and labels.
 
+    Held-back shoppers keep all candidates. Of the others' candidates without an event in the
+    window, a seeded draw of at most `negatives_per_request` is kept.
+
     Everything a row holds was known at its window's start; items that came into the catalogue after
     the window are no candidates of it.
     """
@@ -86,6 +89,7 @@ def ranker_frame(
         sizes=np.concatenate([part.sizes for part in parts]),
         labels=np.concatenate([part.labels for part in parts]),
         held_back=np.concatenate([part.held_back for part in parts]),
+        own=np.concatenate([part.own for part in parts]),
     )
 
 
@@ -111,17 +115,24 @@ def _window_frame(
     exists = columns.created_at < window.end
     days = (window.end - window.start) / DAY_US
     task = progress.add_task(f"features, {days:.0f}-day window", total=len(users))
-    values, sizes, graded = [], [], []
+    bought = _pairs(known, known.kind == EventKind.PURCHASE)
+    rng = np.random.default_rng([configuration.seed, 4, window.start])
+    held_back = _held_back(data, users, configuration)
+    values, sizes, graded, own = [], [], [], []
     for start in range(0, len(users), REQUESTS_PER_CHUNK):
         chunk = shoppers.rows(start, min(start + REQUESTS_PER_CHUNK, len(users)))
         queries = point.queries(chunk)
         candidates = point.retriever.retrieve(queries)
         candidates = candidates.where(exists[candidates.item])
         scored = point.score(chunk, queries, candidates)
-        user = users[start:][candidates.request]
-        values.append(scored.features.values)
-        sizes.append(np.diff(candidates.offsets))
-        graded.append(labels.of(user * len(data.log.item_ids) + candidates.item))
+        pair = users[start:][candidates.request] * len(data.log.item_ids) + candidates.item
+        grade, request = labels.of(pair), candidates.request
+        kept = held_back[start:][request] | (grade > 0)
+        kept |= _drawn(request, ~kept, configuration.ranker.negatives_per_request, rng)
+        values.append(scored.features.values[kept])
+        sizes.append(np.bincount(request[kept], minlength=chunk.count))
+        graded.append(grade[kept])
+        own.append(np.isin(pair[kept], bought))
         progress.advance(task, chunk.count)
     return FitInputs(
         values=np.concatenate(values),
@@ -129,8 +140,25 @@ def _window_frame(
         groups=scored.features.groups,
         sizes=np.concatenate(sizes),
         labels=np.concatenate(graded),
-        held_back=_held_back(data, users, configuration),
+        held_back=held_back,
+        own=np.concatenate(own),
     )
+
+
+def _pairs(log: InteractionLog, events: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Distinct `user row * items + item row` of the chosen events, sorted."""
+    user = log.user[events].astype(np.int64)
+    return np.unique(user * len(log.item_ids) + log.item[events])
+
+
+def _drawn(
+    request: NDArray[np.int64], among: NDArray[np.bool_], limit: int, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Bool (m,): of each request's marked entries a draw of at most `limit`."""
+    order = np.lexsort((rng.random(len(request)), ~among, request))
+    drawn = np.zeros(len(request), np.bool_)
+    drawn[order] = place_in_run(request[order]) < limit
+    return drawn & among
 
 
 def _sample(
@@ -152,7 +180,8 @@ def _held_back(
 def save_frame(frame: FitInputs, folder: Path) -> dict[str, object]:
     """Write the arrays; the summary carries names and groups."""
     arrays = {name: getattr(frame, name) for name in ("values", "sizes", "labels")}
-    save_arrays(folder / FRAME, arrays | {"held_back": frame.held_back.astype(np.uint8)})
+    marks = {name: getattr(frame, name).astype(np.uint8) for name in ("held_back", "own")}
+    save_arrays(folder / FRAME, arrays | marks)
     return {
         "names": frame.names,
         "groups": dict(frame.groups),
@@ -172,4 +201,5 @@ def load_frame(folder: Path, summary: dict[str, object]) -> FitInputs:
         sizes=arrays["sizes"].astype(np.int64),
         labels=arrays["labels"].astype(np.int64),
         held_back=arrays["held_back"].astype(np.bool_),
+        own=arrays["own"].astype(np.bool_),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
 
 from recsys.config import WindowsConfig
 from recsys.errors import EmptyTableError
@@ -21,13 +20,13 @@ class Slice:
 
 @dataclass(frozen=True)
 class TimeSplit:
-    """One global division by time; no slice overlaps another, and the encoder's come first.
+    """One global division by time; the encoder's slices come first and overlap no other.
 
     Attributes:
         train: what the encoder's gradient steps see.
         validation: what its early stopping looks at.
-        windows: label windows of the ranker, oldest first; the last ends at the cut. The encoder's
-            test slice is the last of them.
+        windows: label windows of the ranker, oldest first; the last ends at the cut. They may
+            overlap each other. The encoder's test slice is the last of them.
     """
 
     train: Slice
@@ -55,23 +54,25 @@ def split_by_time(log: InteractionLog, until: int, config: WindowsConfig) -> Tim
     if not len(log.time):
         raise EmptyTableError("no events before the cut; training needs a history")
     first = int(log.time.min())
-    wanted = config.ranker_windows * config.label_days + config.validation_days
+    wanted = config.label_days + (config.ranker_windows - 1) * config.stride_days
+    wanted += config.validation_days
     share = min(1.0, config.max_share_of_history * (until - first) / (wanted * DAY_US))
-    label, held_back = (
-        int(share * days * DAY_US) for days in (config.label_days, config.validation_days)
+    label, stride, held_back = (
+        int(share * days * DAY_US)
+        for days in (config.label_days, config.stride_days, config.validation_days)
     )
-    if min(label, held_back) < HOUR_US:
+    if min(label, stride, held_back) < HOUR_US:
         raise EmptyTableError(
             f"the log spans {(until - first) / DAY_US:.1f} days before the cut; "
             f"{config.ranker_windows} label windows and a validation slice need an hour each"
         )
-    starts = [floor_to_hour(until - label * (i + 1)) for i in range(config.ranker_windows)]
-    edges = [*reversed(starts), until]
-    validation = floor_to_hour(edges[0] - held_back)
+    starts = [floor_to_hour(until - label - stride * i) for i in range(config.ranker_windows)]
+    windows = tuple(Slice(a, until if a == starts[0] else a + label) for a in reversed(starts))
+    validation = floor_to_hour(starts[-1] - held_back)
     return TimeSplit(
         train=Slice(first, validation),
-        validation=Slice(validation, edges[0]),
-        windows=tuple(Slice(a, b) for a, b in pairwise(edges)),
+        validation=Slice(validation, starts[-1]),
+        windows=windows,
     )
 
 

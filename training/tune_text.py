@@ -52,11 +52,13 @@ class EncodedCatalogue:
         bi_encoder: untuned.
         index: over the vectors.
         neighbours: nearest items of each item.
+        lexical: nearest items of each item by words.
     """
 
     bi_encoder: BiEncoder
     index: VectorIndex
     neighbours: ItemNeighbours
+    lexical: ItemNeighbours
 
 
 @dataclass(frozen=True)

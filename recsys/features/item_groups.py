@@ -25,14 +25,15 @@ SMOOTHING: Final = np.float32(0.1)
 
 
 def popularity(joined: Joined) -> Block:
-    """Purchases, clicks and carts of the item by anybody, over windows; relative to the whole shop.
+    """Purchases, clicks, carts and first-time buyers of the item over windows, relative to all.
 
     A window's value is the item's count over the mean count of the items that have one: the same in
     a busy month and in a quiet one.
     """
     statistics, item = joined.inputs.statistics, joined.item
     relative = {
-        name: _relative(getattr(statistics, name)) for name in ("purchases", "clicks", "carts")
+        name: _relative(getattr(statistics, name))
+        for name in ("purchases", "clicks", "carts", "new_buyers")
     }
     block = {
         f"{name}_{days}d": values[row, item]
@@ -41,6 +42,7 @@ def popularity(joined: Joined) -> Block:
     }
     purchases = statistics.purchases
     block["purchase_trend"] = _trend(relative["purchases"])[item]
+    block["new_buyer_trend"] = _trend(relative["new_buyers"])[item]
     block["click_trend"] = _trend(relative["clicks"])[item]
     block["purchase_rank"] = rank_within(joined.request, purchases[MONTH][item])
     block["conversion"] = (purchases[QUARTER] / (statistics.clicks[QUARTER] + PRIOR))[item]

@@ -25,6 +25,7 @@ class ItemStatistics:
         purchases: float32 (windows, items), purchase events in the last 7, 30, 90, 400 days.
         clicks: float32 (windows, items), views and clicks.
         carts: float32 (windows, items), put into the cart.
+        new_buyers: float32 (windows, items), shoppers whose first purchase of it lies there.
         buyers: float32 (items,), distinct shoppers who ever bought it.
         rebuyers: float32 (items,), of those, shoppers who bought it in two baskets or more.
         first_sold: int64 (items,), time of the first purchase; `NEVER` before one.
@@ -36,6 +37,7 @@ class ItemStatistics:
     purchases: NDArray[np.float32]
     clicks: NDArray[np.float32]
     carts: NDArray[np.float32]
+    new_buyers: NDArray[np.float32]
     buyers: NDArray[np.float32]
     rebuyers: NDArray[np.float32]
     first_sold: NDArray[np.int64]
@@ -59,6 +61,7 @@ class ItemStatistics:
             purchases=_windows(log, hour, (EventKind.PURCHASE,)),
             clicks=_windows(log, hour, (EventKind.VIEW, EventKind.CLICK)),
             carts=_windows(log, hour, (EventKind.ADD_TO_CART,)),
+            new_buyers=_new_buyers(log, hour, bought),
             buyers=buyers,
             rebuyers=rebuyers,
             first_sold=first_sold,
@@ -74,6 +77,17 @@ def _windows(log: InteractionLog, hour: int, kinds: Sequence[EventKind]) -> NDAr
         events = events[np.isin(log.kind[events], kinds)]
         counts[row] = np.bincount(log.item[events], minlength=counts.shape[1])
     return counts
+
+
+def _new_buyers(log: InteractionLog, hour: int, bought: NDArray[np.int64]) -> NDArray[np.float32]:
+    pair = log.user[bought].astype(np.int64) * len(log.item_ids) + log.item[bought]
+    _, first = np.unique(pair, return_index=True)  # `bought` is in order of time
+    item, time = log.item[bought[first]], log.time[bought[first]]
+    counts = [
+        np.bincount(item[time >= hour - days * DAY_US], minlength=len(log.item_ids))
+        for days in WINDOW_DAYS
+    ]
+    return np.asarray(counts, np.float32)
 
 
 def _buyers(

@@ -16,9 +16,11 @@ from recsys.retrieval import (
     CoOccurrence,
     CoOccurrenceSource,
     ItemNeighbours,
+    NextItems,
     OwnItems,
     Popular,
     RetrievalQueries,
+    SimilarShoppers,
     TextNeighbours,
     VectorIndex,
     merge,
@@ -32,12 +34,14 @@ class Retriever:
     Attributes:
         sources: in the order of the columns of the candidates' provenance.
         limits: most items of each source.
-        co_occurrence: the tables behind the co-occurrence source, for features.
+        co_occurrence: the tables behind two of the sources, for features.
+        similar_shoppers: one of the sources, for features.
     """
 
     sources: tuple[CandidateSource, ...]
     limits: tuple[int, ...]
     co_occurrence: CoOccurrence
+    similar_shoppers: SimilarShoppers
 
     @classmethod
     def build(
@@ -49,20 +53,26 @@ class Retriever:
     ) -> Self:
         """Sources over a log that holds only what is known at the time of the requests."""
         index, neighbours = text
+        similar = SimilarShoppers.build(log)
         return cls(
             sources=(
                 TextNeighbours(index, neighbours, config.recent_items),
                 CoOccurrenceSource(co_occurrence, config.recent_items),
+                NextItems(co_occurrence, config.history_items),
+                similar,
                 Popular(log, config.popular_days),
                 OwnItems(),
             ),
             limits=(
                 config.text_neighbours,
                 config.co_occurrence,
+                config.next_items,
+                config.similar_shoppers,
                 config.popular,
                 config.own_items,
             ),
             co_occurrence=co_occurrence,
+            similar_shoppers=similar,
         )
 
     def retrieve(self, queries: RetrievalQueries) -> Candidates:

@@ -67,7 +67,9 @@ class Contents:
         self.texts.index.save(folder / INDEX)
         save_arrays(
             folder / VECTORS,
-            {"vectors": self.texts.vectors} | self.texts.neighbours.arrays("neighbours."),
+            {"vectors": self.texts.vectors}
+            | self.texts.neighbours.arrays("neighbours.")
+            | self.texts.lexical.arrays("lexical."),
         )
         states = self.texts.scorer.states
         save_arrays(
@@ -109,6 +111,7 @@ class Contents:
             "item states": len(self.texts.scorer.states.lengths),
             "index": len(self.texts.index.item_ids),
             "text neighbours": self.texts.neighbours.items,
+            "lexical neighbours": self.texts.lexical.items,
             "co-occurrence tables": self.co_occurrence.bm25.items,
         }
         for part, found in sizes.items():
@@ -130,6 +133,7 @@ def _load_texts(folder: Path, configuration: Configuration) -> TextModels:
         vectors=arrays["vectors"].astype(np.float32),
         index=VectorIndex.load(folder / INDEX),
         neighbours=ItemNeighbours.from_arrays(arrays, "neighbours."),
+        lexical=ItemNeighbours.from_arrays(arrays, "lexical."),
         scorer=TextScorer(
             model=CrossEncoder.load(folder / CROSS_ENCODER),
             states=table,

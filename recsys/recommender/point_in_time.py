@@ -128,6 +128,9 @@ class PointInTime:
         short = self.texts.cut_to(sides, self._config.text.shopper_max_segments)
         logits = self.texts.logits(short, candidates, nearest)
         scores |= {"cross_click": logits[:, CLICK], "cross_purchase": logits[:, PURCHASE]}
+        scores |= self.texts.neighbourhood(queries, candidates)
+        together = self.retriever.co_occurrence.scores(queries, candidates)
+        together["similar_shoppers"] = self.retriever.similar_shoppers.scores(queries, candidates)
         features = feature_matrix(
             FeatureInputs(
                 items=self._items,
@@ -137,7 +140,7 @@ class PointInTime:
                 as_of=shoppers.as_of,
                 candidates=candidates,
                 text_scores=scores,
-                co_occurrence_scores=self.retriever.co_occurrence.scores(queries, candidates),
+                co_occurrence_scores=together,
             )
         )
         return ScoredCandidates(candidates, features, logits[:, PURCHASE])

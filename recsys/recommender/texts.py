@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from recsys.config import TextConfig
 from recsys.interactions import Candidates, Histories, ItemLists
-from recsys.retrieval import ItemNeighbours, VectorIndex
+from recsys.retrieval import ItemNeighbours, RetrievalQueries, VectorIndex, recent_items
 from recsys.text import BiEncoder, ShopperTexts, TextScorer, clean, render_shoppers
 
+NEIGHBOURHOOD_ITEMS = 1_000
+NEIGHBOURHOOD_HALF_LIFE_DAYS = 60.0
 SIMILARITY_SEGMENTS = 40
 """Titles of a shopper that the bi-encoder's similarities look at."""
 
@@ -25,6 +27,7 @@ class TextModels:
         vectors: float32 (items, d), unit rows in catalogue order.
         index: over the vectors.
         neighbours: the index's nearest items of each item.
+        lexical: nearest items of each item by words.
         scorer: the cross-encoder with the catalogue's states.
         config: token budgets.
     """
@@ -33,6 +36,7 @@ class TextModels:
     vectors: NDArray[np.float32]
     index: VectorIndex
     neighbours: ItemNeighbours
+    lexical: ItemNeighbours
     scorer: TextScorer
     config: TextConfig
 
@@ -85,6 +89,25 @@ class TextModels:
             found[:, rows] = cosine.max(1), cosine.mean(1), cosine[:, 0]
         names = ("similarity_best", "similarity_mean", "similarity_latest")
         return dict(zip(names, found, strict=True))
+
+    def neighbourhood(
+        self, queries: RetrievalQueries, candidates: Candidates
+    ) -> dict[str, NDArray[np.float32]]:
+        """How near candidates are to items of the history, sums over stored neighbours.
+
+        Returns:
+            float32 (m,) each, 0 where no item of the history is a neighbour: `neighbours` and
+            `words` by meaning and by words, `_recent` with half-life 60 days, and `words_best`.
+        """
+        everything = recent_items(queries, NEIGHBOURHOOD_ITEMS, None)
+        recent = recent_items(queries, NEIGHBOURHOOD_ITEMS, NEIGHBOURHOOD_HALF_LIFE_DAYS)
+        return {
+            "neighbours": self.neighbours.scores(everything, candidates),
+            "neighbours_recent": self.neighbours.scores(recent, candidates),
+            "words": self.lexical.scores(everything, candidates),
+            "words_recent": self.lexical.scores(recent, candidates),
+            "words_best": self.lexical.scores(everything, candidates, "max"),
+        }
 
     def logits(
         self, shoppers: ShopperTexts, candidates: Candidates, scored: NDArray[np.bool_]

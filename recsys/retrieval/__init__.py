@@ -2,11 +2,14 @@
 
 from recsys.retrieval.co_occurrence import CoOccurrence
 from recsys.retrieval.index import VectorIndex
+from recsys.retrieval.lexical import lexical_neighbours
 from recsys.retrieval.neighbours import ItemNeighbours
-from recsys.retrieval.queries import RetrievalQueries
+from recsys.retrieval.queries import RetrievalQueries, recent_items
+from recsys.retrieval.similar_shoppers import SimilarShoppers
 from recsys.retrieval.sources import (
     CandidateSource,
     CoOccurrenceSource,
+    NextItems,
     OwnItems,
     Popular,
     TextNeighbours,
@@ -18,10 +21,14 @@ __all__ = [
     "CoOccurrence",
     "CoOccurrenceSource",
     "ItemNeighbours",
+    "NextItems",
     "OwnItems",
     "Popular",
     "RetrievalQueries",
+    "SimilarShoppers",
     "TextNeighbours",
     "VectorIndex",
+    "lexical_neighbours",
     "merge",
+    "recent_items",
 ]

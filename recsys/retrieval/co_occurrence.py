@@ -16,6 +16,7 @@ from scipy import sparse
 from recsys.errors import ModelError
 from recsys.interactions import Candidates, EventKind, InteractionLog, place_in_run
 from recsys.retrieval.factors import ItemFactors
+from recsys.retrieval.item_regression import NEXT_HALF_LIFE_DAYS, ease, next_items
 from recsys.retrieval.neighbours import Entries, ItemNeighbours
 from recsys.retrieval.queries import RetrievalQueries, Seeds, recent_items
 
@@ -33,18 +34,22 @@ MATRIX: Final = 2
 
 @dataclass(frozen=True)
 class CoOccurrence:
-    """Three tables of neighbours, each from another sense of "together", and item factors.
+    """Tables of neighbours, each from another sense of "together", and item factors.
 
     Attributes:
         bm25: same shopper, BM25-weighted counts (strong on what many buy).
         cosine: same shopper, cosine of the 0/1 vectors (strong on what few buy).
         basket: same basket or session, cosine; all kinds of interest, not only purchases.
+        ease: same shopper, by a regression of each item on all others.
+        next_items: what shoppers took up after the item, by a regression over time.
         factors: same shopper, by a truncated SVD.
     """
 
     bm25: ItemNeighbours
     cosine: ItemNeighbours
     basket: ItemNeighbours
+    ease: ItemNeighbours
+    next_items: ItemNeighbours
     factors: ItemFactors
 
     @classmethod
@@ -58,9 +63,11 @@ class CoOccurrence:
         by_shopper = _counts(log, log.user, bought if len(bought) else interest)
         by_basket = _counts(log, log.basket, interest)
         return cls(
-            bm25=_nearest(bm25_weighted(by_shopper), neighbours_per_item),
-            cosine=_nearest(_cosine_weighted(by_shopper), neighbours_per_item),
-            basket=_nearest(_cosine_weighted(by_basket), neighbours_per_item),
+            bm25=nearest_columns(bm25_weighted(by_shopper), neighbours_per_item),
+            cosine=nearest_columns(_cosine_weighted(by_shopper), neighbours_per_item),
+            basket=nearest_columns(_cosine_weighted(by_basket), neighbours_per_item),
+            ease=ease(by_shopper, neighbours_per_item),
+            next_items=next_items(log, neighbours_per_item),
             factors=ItemFactors.build(by_shopper, seed),
         )
 
@@ -95,12 +102,14 @@ class CoOccurrence:
         """Closeness of each candidate to what its shopper did before; sums over items.
 
         Returns:
-            float32 (m,) each: `bm25`, `cosine`, `factors` (all distinct items alike);
-            `bm25_recent`, `cosine_recent`, `factors_recent` (half-life 30 days); `last_baskets`
-            (basket table, half-life 3 days); `context` (basket table, what the shopper looks at).
+            float32 (m,) each: `bm25`, `cosine`, `factors`, `ease` (all distinct items alike);
+            `bm25_recent`, `cosine_recent`, `factors_recent` (half-life 30 days); `ease_recent`,
+            `next_items` (half-life 60 days); `last_baskets` (basket table, half-life 3 days);
+            `context` (basket table, what the shopper looks at).
         """
         everything = recent_items(queries, EVERYTHING, None)
         recent = recent_items(queries, EVERYTHING, HALF_LIFE_DAYS)
+        lately = recent_items(queries, EVERYTHING, NEXT_HALF_LIFE_DAYS)
         last = recent_items(queries, EVERYTHING, LAST_DAYS)
         looked_at = Seeds.equal(queries.context)
         return {
@@ -110,12 +119,15 @@ class CoOccurrence:
             "cosine_recent": self.cosine.scores(recent, candidates),
             "factors": self.factors.scores(everything, candidates),
             "factors_recent": self.factors.scores(recent, candidates),
+            "ease": self.ease.scores(everything, candidates),
+            "ease_recent": self.ease.scores(lately, candidates),
+            "next_items": self.next_items.scores(lately, candidates),
             "last_baskets": self.basket.scores(last, candidates),
             "context": self.basket.scores(looked_at, candidates),
         }
 
 
-_TABLES: Final = ("bm25", "cosine", "basket")
+_TABLES: Final = ("bm25", "cosine", "basket", "ease", "next_items")
 
 
 def _counts(log: InteractionLog, group: NDArray[np.int32], events: NDArray[np.int64]) -> Matrix:
@@ -169,7 +181,7 @@ def bm25_weighted(counts: Matrix) -> Matrix:
     return weighted
 
 
-def _nearest(weighted: Matrix, limit: int) -> ItemNeighbours:
+def nearest_columns(weighted: Matrix, limit: int) -> ItemNeighbours:
     """Per item the `limit` items with the largest product of columns, block by block."""
     items = weighted.shape[1]
     columns = weighted.T.tocsr()

@@ -65,6 +65,12 @@ class ItemNeighbours:
         )
 
     @classmethod
+    def empty(cls, items: int) -> Self:
+        """Nobody has a neighbour."""
+        nothing = np.zeros(0, np.int32)
+        return cls(np.zeros(items + 1, np.int64), nothing, nothing.astype(np.float32))
+
+    @classmethod
     def stacked(cls, parts: Sequence[ItemNeighbours]) -> Self:
         """One table from tables of the same catalogue, each with the neighbours of later items."""
         return cls(

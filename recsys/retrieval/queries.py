@@ -34,6 +34,16 @@ class RetrievalQueries:
         """Number of requests."""
         return len(self.as_of)
 
+    def rows(self, first: int, last: int) -> RetrievalQueries:
+        """Requests `first` to `last` (exclusive)."""
+        vectors = self.query_vectors
+        return RetrievalQueries(
+            self.histories.rows(first, last),
+            self.context.rows(first, last),
+            self.as_of[first:last],
+            None if vectors is None else vectors[first:last],
+        )
+
     @cached_property
     def visible(self) -> Histories:
         """The events before each request's time that show interest: all kinds but `HIDE`."""

@@ -21,6 +21,7 @@ from recsys.interactions import (
 )
 from recsys.retrieval.co_occurrence import HALF_LIFE_DAYS, CoOccurrence
 from recsys.retrieval.index import VectorIndex
+from recsys.retrieval.item_regression import NEXT_HALF_LIFE_DAYS
 from recsys.retrieval.neighbours import ItemNeighbours
 from recsys.retrieval.queries import (
     RetrievalQueries,
@@ -89,6 +90,20 @@ class CoOccurrenceSource:
         """See `CandidateSource`; nothing for a request with no context and no history."""
         seeds = looked_at_and_recent(queries, self.recent, HALF_LIFE_DAYS)
         return self.tables.bm25.retrieve(seeds, k)
+
+
+@dataclass(frozen=True)
+class NextItems:
+    """Items that shoppers take up after the shopper's items and what they look at."""
+
+    tables: CoOccurrence
+    recent: int
+    name: str = "next_items"
+
+    def retrieve(self, queries: RetrievalQueries, k: int) -> ItemLists:
+        """See `CandidateSource`; nothing for a request with no context and no history."""
+        seeds = looked_at_and_recent(queries, self.recent, NEXT_HALF_LIFE_DAYS)
+        return self.tables.next_items.retrieve(seeds, k)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ GROUP_WORDS: Final = {
 SOURCE_WORDS: Final = {
     "text": "text match",
     "co_occurrence": "bought together",
+    "next_items": "bought next",
+    "similar_shoppers": "similar shoppers",
     "popular": "popular now",
     "own_items": "bought before",
 }

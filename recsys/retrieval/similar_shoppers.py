@@ -1,0 +1,138 @@
+"""Similar shoppers: what shoppers with the same tastes have been buying lately (user-kNN)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from recsys.interactions import (
+    DAY_US,
+    Candidates,
+    EventKind,
+    InteractionLog,
+    ItemLists,
+    place_in_run,
+)
+from recsys.retrieval.queries import RetrievalQueries, recent_items
+
+Matrix = sparse.csr_matrix[np.float32]
+
+SHOPPERS: Final = 20_000
+SIMILAR: Final = 100
+TASTE_HALF_LIFE_DAYS: Final = 90.0
+BOUGHT_HALF_LIFE_DAYS: Final = 30.0
+EVERYTHING: Final = 1_000
+CELLS_PER_CHUNK: Final = 2_000_000
+SMALLEST_NORM: Final = 1e-9
+
+
+@dataclass(frozen=True)
+class SimilarShoppers:
+    """The shoppers active last, with what they like and what they bought of late.
+
+    A shopper's taste is the vector of their items, weighted by rarity, `ln(shoppers / takers)`, and
+    by 0.5 ** (days since the last purchase / 90), scaled to unit length.
+
+    Attributes:
+        rarity: float32 (items,).
+        tastes: float32 (shoppers, items), unit rows.
+        bought: float32 (shoppers, items), 0.5 ** (days since the last purchase / 30).
+        name: as a source of candidates.
+    """
+
+    rarity: NDArray[np.float32]
+    tastes: Matrix
+    bought: Matrix
+    name: str = "similar_shoppers"
+
+    @classmethod
+    def build(cls, log: InteractionLog) -> Self:
+        """Read the purchases of a log (all interest, if nothing was ever bought).
+
+        Days count back from the log's last event. Of more than 20,000 shoppers the latest count.
+        """
+        kind = log.kind == EventKind.PURCHASE
+        events = np.flatnonzero(kind if kind.any() else log.kind != EventKind.HIDE)
+        shape = (len(log.user_ids), len(log.item_ids))
+        pair = log.user[events].astype(np.int64) * shape[1] + log.item[events]
+        distinct, place = np.unique(pair, return_inverse=True)
+        last = np.zeros(len(distinct), np.int64)
+        np.maximum.at(last, place, log.time[events])
+        user, item = np.divmod(distinct, shape[1])
+        takers = np.bincount(item, minlength=shape[1])
+        rarity = np.log(max(len(np.unique(user)), 1) / np.maximum(takers, 1)).astype(np.float32)
+        latest = np.zeros(shape[0], np.int64)
+        np.maximum.at(latest, user, last)
+        kept = np.argsort(-latest, kind="stable")[: min(SHOPPERS, int((latest > 0).sum()))]
+        days = (log.time.max(initial=0) - last) / DAY_US
+
+        def decayed(half_life: float) -> Matrix:
+            weight = np.exp2(-days / half_life).astype(np.float32)
+            return sparse.coo_matrix((weight, (user, item)), shape=shape).tocsr()[np.sort(kept)]
+
+        tastes = _unit(_times(decayed(TASTE_HALF_LIFE_DAYS), rarity))
+        return cls(rarity, tastes, decayed(BOUGHT_HALF_LIFE_DAYS))
+
+    def scores(self, queries: RetrievalQueries, candidates: Candidates) -> NDArray[np.float32]:
+        """float32 (m,): sum over the 100 most similar shoppers of cosine x what they bought.
+
+        The shopper of a request is among them; that adds to items of their own only. 0 for a
+        shopper without history.
+        """
+        found = np.zeros(len(candidates.item), np.float32)
+        for first, last in self._chunks(queries.count):
+            part = slice(*candidates.offsets[[first, last]])
+            table = self._table(queries.rows(first, last))
+            found[part] = table[candidates.request[part] - first, candidates.item[part]]
+        return found
+
+    def retrieve(self, queries: RetrievalQueries, k: int) -> ItemLists:
+        """The `k` items of the highest scores that the shopper has no event with; ties by row."""
+        requests, items = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for first, last in self._chunks(queries.count):
+            asked = queries.rows(first, last)
+            table = self._table(asked)
+            table[asked.visible.request, asked.visible.item] = 0
+            row, item = np.nonzero(table)
+            order = np.lexsort((item, -table[row, item], row))
+            order = order[place_in_run(row[order]) < k]
+            requests.append(row[order] + first)
+            items.append(item[order])
+        return ItemLists.grouped(np.concatenate(requests), np.concatenate(items), queries.count)
+
+    def _chunks(self, count: int) -> list[tuple[int, int]]:
+        step = max(1, CELLS_PER_CHUNK // max(1, len(self.rarity)))
+        return [(first, min(first + step, count)) for first in range(0, count, step)]
+
+    def _table(self, queries: RetrievalQueries) -> NDArray[np.float32]:
+        """float32 (n, items)."""
+        seeds = recent_items(queries, EVERYTHING, TASTE_HALF_LIFE_DAYS)
+        shape = (queries.count, len(self.rarity))
+        own = (seeds.weight.astype(np.float32), seeds.lists.item, seeds.lists.offsets)
+        tastes = _unit(_times(sparse.csr_matrix(own, shape=shape), self.rarity))
+        cosine = (tastes @ self.tastes.T).toarray()
+        if cosine.shape[1] > SIMILAR:
+            bound = np.partition(cosine, -SIMILAR, axis=1)[:, -SIMILAR][:, None]
+            cosine[cosine < bound] = 0
+        table: NDArray[np.float32] = (sparse.csr_matrix(cosine) @ self.bought).toarray()
+        return table
+
+
+def _times(matrix: Matrix, weight: NDArray[np.float32]) -> Matrix:
+    """The matrix with each column times its weight."""
+    scaled = matrix.copy()
+    scaled.data = scaled.data * weight[scaled.indices]
+    return scaled
+
+
+def _unit(matrix: Matrix) -> Matrix:
+    """The matrix with rows of unit length; rows of zeros stay."""
+    norm = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
+    scaled = matrix.copy()
+    scaled.data = scaled.data / np.repeat(np.maximum(norm, SMALLEST_NORM), np.diff(matrix.indptr))
+    scaled.data = scaled.data.astype(np.float32)
+    return scaled
