@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy import sparse
 
 from recsys.interactions import DAY_US, EventKind, InteractionLog, ItemLists
-from recsys.retrieval import RetrievalQueries, VectorIndex
+from recsys.retrieval import ItemNeighbours, RetrievalQueries, VectorIndex
 
 START_US = int(datetime(2031, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 DAYS = 120
@@ -82,3 +83,11 @@ def index_of(items: int, flat_limit: int) -> tuple[VectorIndex, NDArray[np.float
     """An index over random unit vectors, and the vectors."""
     vectors = unit_rows(np.random.default_rng(1), items, DIMENSION)
     return VectorIndex.build(item_ids(items), vectors, flat_limit), vectors
+
+
+def dense(table: ItemNeighbours) -> NDArray[np.float64]:
+    """The weights as (items, items), 0 where there is no entry."""
+    matrix = sparse.csr_matrix(
+        (table.weights, table.indices, table.indptr), shape=(table.items,) * 2
+    )
+    return np.asarray(matrix.todense(), np.float64)

@@ -10,6 +10,7 @@ import pytest
 from implicit.nearest_neighbours import bm25_weight
 from numpy.typing import NDArray
 from random_shop import (
+    dense,
     log_of,
     random_events,
     random_log,
@@ -43,13 +44,6 @@ def counts_of(
     counts = np.zeros((int(group.max()) + 1, len(log.item_ids)))
     np.add.at(counts, (group[wanted], log.item[wanted]), 1)
     return counts
-
-
-def dense(table: ItemNeighbours) -> NDArray[np.float64]:
-    matrix = sparse.csr_matrix(
-        (table.weights, table.indices, table.indptr), shape=(table.items,) * 2
-    )
-    return np.asarray(matrix.todense(), np.float64)
 
 
 def best(similarity: NDArray[np.float64], limit: int) -> NDArray[np.float64]:

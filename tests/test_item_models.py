@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from random_shop import random_log, random_queries
+from random_shop import dense, random_log, random_queries
 from scipy import sparse
 from sklearn.linear_model import Ridge
 
 from recsys.interactions import DAY_US, EventKind, InteractionLog
 from recsys.retrieval import (
-    ItemNeighbours,
     Popular,
     SimilarShoppers,
     lexical_neighbours,
@@ -21,13 +20,6 @@ from recsys.retrieval.item_regression import ease, next_items
 
 ITEMS = 30
 TEXTS = ["red retro jumbo bag", "red retro charlotte bag", "wooden clock", "", "12 34 5"]
-
-
-def dense(table: ItemNeighbours) -> NDArray[np.float64]:
-    matrix = sparse.csr_matrix(
-        (table.weights, table.indices, table.indptr), shape=(table.items,) * 2
-    )
-    return np.asarray(matrix.todense(), np.float64)
 
 
 def last_purchase(log: InteractionLog, until: int) -> NDArray[np.float64]:

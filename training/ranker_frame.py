@@ -13,7 +13,7 @@ from rich.progress import Progress
 from recsys.bundle import load_arrays, save_arrays
 from recsys.config import Configuration
 from recsys.evaluation import id_hashes
-from recsys.interactions import DAY_US, EventKind, InteractionLog, ItemLists, place_in_run
+from recsys.interactions import DAY_US, EventKind, ItemLists, place_in_run
 from recsys.ranker import FitInputs
 from recsys.recommender import PointInTime, Shoppers, TextModels
 from recsys.retrieval import CoOccurrence
@@ -60,8 +60,7 @@ def window_labels(data: TrainingData, window: Slice) -> WindowLabels:
     inside = np.flatnonzero((log.time >= window.start) & (log.time < window.end))
     grades = np.array([GRADES[kind] for kind in EventKind])[log.kind[inside]]
     inside, grades = inside[grades > 0], grades[grades > 0]
-    pair = log.user[inside].astype(np.int64) * len(log.item_ids) + log.item[inside]
-    distinct, place = np.unique(pair, return_inverse=True)
+    distinct, place = np.unique(log.pair[inside], return_inverse=True)
     strongest = np.zeros(len(distinct), np.int64)
     np.maximum.at(strongest, place, grades)
     return WindowLabels(np.unique(log.user[inside]).astype(np.int64), distinct, strongest)
@@ -115,7 +114,7 @@ def _window_frame(
     exists = columns.created_at < window.end
     days = (window.end - window.start) / DAY_US
     task = progress.add_task(f"features, {days:.0f}-day window", total=len(users))
-    bought = _pairs(known, known.kind == EventKind.PURCHASE)
+    bought = known.pair[known.kind == EventKind.PURCHASE]
     rng = np.random.default_rng([configuration.seed, 4, window.start])
     held_back = _held_back(data, users, configuration)
     values, sizes, graded, own = [], [], [], []
@@ -143,12 +142,6 @@ def _window_frame(
         held_back=held_back,
         own=np.concatenate(own),
     )
-
-
-def _pairs(log: InteractionLog, events: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Distinct `user row * items + item row` of the chosen events, sorted."""
-    user = log.user[events].astype(np.int64)
-    return np.unique(user * len(log.item_ids) + log.item[events])
 
 
 def _drawn(

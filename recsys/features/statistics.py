@@ -80,8 +80,7 @@ def _windows(log: InteractionLog, hour: int, kinds: Sequence[EventKind]) -> NDAr
 
 
 def _new_buyers(log: InteractionLog, hour: int, bought: NDArray[np.int64]) -> NDArray[np.float32]:
-    pair = log.user[bought].astype(np.int64) * len(log.item_ids) + log.item[bought]
-    _, first = np.unique(pair, return_index=True)  # `bought` is in order of time
+    _, first = np.unique(log.pair[bought], return_index=True)  # `bought` is in order of time
     item, time = log.item[bought[first]], log.time[bought[first]]
     counts = [
         np.bincount(item[time >= hour - days * DAY_US], minlength=len(log.item_ids))

@@ -90,6 +90,17 @@ class InteractionLog:
         return np.repeat(np.arange(len(self.user_ids), dtype=np.int32), np.diff(self.user_offsets))
 
     @cached_property
+    def pair(self) -> NDArray[np.int64]:
+        """int64 (m,): `user row * items + item row` of each event."""
+        return self.user.astype(np.int64) * len(self.item_ids) + self.item
+
+    @property
+    def taken(self) -> NDArray[np.int64]:
+        """Positions of the purchases; of all interest, if nothing was ever bought."""
+        bought = np.flatnonzero(self.kind == EventKind.PURCHASE)
+        return bought if len(bought) else np.flatnonzero(self.kind != EventKind.HIDE)
+
+    @cached_property
     def by_time(self) -> NDArray[np.int64]:
         """int64 (m,): positions of the events by time; ties keep (user, event id) order."""
         return np.argsort(self.time, kind="stable")

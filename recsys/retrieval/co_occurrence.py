@@ -59,8 +59,7 @@ class CoOccurrence:
         Of a shopper's or a basket's distinct items the last 500 count.
         """
         interest = np.flatnonzero(log.kind != EventKind.HIDE)
-        bought = np.flatnonzero(log.kind == EventKind.PURCHASE)
-        by_shopper = _counts(log, log.user, bought if len(bought) else interest)
+        by_shopper = _counts(log, log.user, log.taken)
         by_basket = _counts(log, log.basket, interest)
         return cls(
             bm25=nearest_columns(bm25_weighted(by_shopper), neighbours_per_item),

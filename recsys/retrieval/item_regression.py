@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, sparse
 
-from recsys.interactions import DAY_US, EventKind, InteractionLog
+from recsys.interactions import DAY_US, InteractionLog
 from recsys.retrieval.neighbours import Entries, ItemNeighbours
 
 Matrix = sparse.csr_matrix[np.float32]
@@ -54,11 +54,8 @@ def next_items(log: InteractionLog, limit: int) -> ItemNeighbours:
         log: purchases count; all interest, if nothing was ever bought.
         limit: largest weights kept for an item.
     """
-    kind = log.kind == EventKind.PURCHASE
-    events = np.flatnonzero(kind if kind.any() else log.kind != EventKind.HIDE)
     shape = (len(log.user_ids), len(log.item_ids))
-    pair = log.user[events].astype(np.int64) * shape[1] + log.item[events]
-    time = log.time[events]
+    pair, time = log.pair[log.taken], log.time[log.taken]
     chosen = _most_taken(_sparse(pair, np.ones(len(pair)), shape))
     seen, wanted = np.zeros((2, len(chosen), len(chosen)))
     for weight, start, end in _slices(time):

@@ -22,8 +22,6 @@ def lexical_neighbours(texts: Sequence[str], limit: int) -> ItemNeighbours:
         texts: cleaned texts in the order of item rows.
         limit: neighbours kept for an item.
     """
-    if not any(text.strip() for text in texts):
-        return ItemNeighbours.empty(len(texts))
     try:
         vectors = TfidfVectorizer(token_pattern=WORD, sublinear_tf=True).fit_transform(texts)
     except ValueError:  # no text has a word

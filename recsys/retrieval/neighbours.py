@@ -146,11 +146,9 @@ class ItemNeighbours:
         """The `k` best items of each request, best first, ties by row; only scores above 0."""
         requests, items = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for first, table in self._tables(seeds, combine):
-            row, item = np.nonzero(table)
-            order = np.lexsort((item, -table[row, item], row))
-            order = order[place_in_run(row[order]) < k]
-            requests.append(row[order] + first)
-            items.append(item[order])
+            row, item = best_cells(table, k)
+            requests.append(row + first)
+            items.append(item)
         return ItemLists.grouped(np.concatenate(requests), np.concatenate(items), seeds.lists.count)
 
     def _tables(self, seeds: Seeds, combine: Combine) -> Iterator[tuple[int, NDArray[np.float64]]]:
@@ -179,3 +177,13 @@ class ItemNeighbours:
         take = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - length - start, length)
         cell = np.repeat(request * self.items, length) + self.indices[take]
         return cell, np.repeat(seeds.weight[entries], length) * self.weights[take]
+
+
+def best_cells(
+    table: NDArray[np.floating[Any]], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row and column of the `k` best cells of each row, best first, ties by column; none of 0."""
+    row, column = np.nonzero(table)
+    order = np.lexsort((column, -table[row, column], row))
+    order = order[place_in_run(row[order]) < k]
+    return row[order], column[order]

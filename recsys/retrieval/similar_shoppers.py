@@ -12,11 +12,10 @@ from scipy import sparse
 from recsys.interactions import (
     DAY_US,
     Candidates,
-    EventKind,
     InteractionLog,
     ItemLists,
-    place_in_run,
 )
+from recsys.retrieval.neighbours import best_cells
 from recsys.retrieval.queries import RetrievalQueries, recent_items
 
 Matrix = sparse.csr_matrix[np.float32]
@@ -55,13 +54,10 @@ class SimilarShoppers:
 
         Days count back from the log's last event. Of more than 20,000 shoppers the latest count.
         """
-        kind = log.kind == EventKind.PURCHASE
-        events = np.flatnonzero(kind if kind.any() else log.kind != EventKind.HIDE)
         shape = (len(log.user_ids), len(log.item_ids))
-        pair = log.user[events].astype(np.int64) * shape[1] + log.item[events]
-        distinct, place = np.unique(pair, return_inverse=True)
+        distinct, place = np.unique(log.pair[log.taken], return_inverse=True)
         last = np.zeros(len(distinct), np.int64)
-        np.maximum.at(last, place, log.time[events])
+        np.maximum.at(last, place, log.time[log.taken])
         user, item = np.divmod(distinct, shape[1])
         takers = np.bincount(item, minlength=shape[1])
         rarity = np.log(max(len(np.unique(user)), 1) / np.maximum(takers, 1)).astype(np.float32)
@@ -97,11 +93,9 @@ class SimilarShoppers:
             asked = queries.rows(first, last)
             table = self._table(asked)
             table[asked.visible.request, asked.visible.item] = 0
-            row, item = np.nonzero(table)
-            order = np.lexsort((item, -table[row, item], row))
-            order = order[place_in_run(row[order]) < k]
-            requests.append(row[order] + first)
-            items.append(item[order])
+            row, item = best_cells(table, k)
+            requests.append(row + first)
+            items.append(item)
         return ItemLists.grouped(np.concatenate(requests), np.concatenate(items), queries.count)
 
     def _chunks(self, count: int) -> list[tuple[int, int]]:
