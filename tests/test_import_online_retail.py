@@ -21,7 +21,8 @@ from recsys.errors import (
 )
 from recsys.tables import Dataset
 from serving.cli.main import main
-from training.import_online_retail import ImportSummary, import_online_retail
+from training.import_online_retail import import_online_retail
+from training.published_lines import ImportSummary
 
 HEADERS = (
     "Invoice",
@@ -228,6 +229,14 @@ def test_malformed_lines_are_rejected_with_their_reason(tmp_path: Path) -> None:
         "Price: not a number": 1,
         "Customer ID: not a whole number": 1,
     }
+
+
+def test_a_line_with_more_values_than_columns_is_rejected(tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "a.csv", [(1, 22752, "BOX", 1, EARLY, 1, 7, "UK")])
+    with source.open("a") as file:
+        file.write("1,22752,BOX, LARGE, BLUE,1,2010-12-01 09:00:00,1,7,UK\n")
+    summary = imported(source, tmp_path / "out", max_rejects_share=0.5)
+    assert summary.rejected == {"more values than columns": 1}
 
 
 def test_older_headers_american_dates_and_latin_1_are_read(tmp_path: Path) -> None:

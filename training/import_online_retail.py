@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 from rich.progress import Progress
 
-from recsys.errors import EmptyTableError, TooManyRejectsError
-from recsys.tables import RejectsFile, new_dataset_folder, write_document, write_table
+from recsys.errors import EmptyTableError
+from recsys.tables import new_dataset_folder
+from training.published_lines import (
+    OVERLONG,
+    ImportSummary,
+    PublishedLines,
+    first_reason,
+    write_import,
+)
 from training.read_online_retail import HEADERS, parse_time, read_lines
 
 CURRENCY: Final = "GBP"
-_ISO: Final = "%Y-%m-%dT%H:%M:%SZ"
 
-_BROKEN: Final[dict[str, pl.Expr]] = {
+_BROKEN: Final[dict[str, pl.Expr]] = OVERLONG | {
     "Invoice: missing": pl.col("invoice").is_null(),
     "StockCode: missing": pl.col("stock_code").is_null(),
     "Quantity: not a whole number": pl.col("pieces").is_null(),
@@ -37,32 +41,6 @@ _LEFT_OUT: Final[dict[str, pl.Expr]] = {
     "price not above 0": pl.col("amount") <= 0,
     "guest (no Customer ID)": pl.col("customer").is_null(),
 }
-
-
-@dataclass(frozen=True)
-class ImportSummary:
-    """What became of the lines.
-
-    Attributes:
-        lines: lines of the file.
-        kept: lines that became events.
-        left_out: well-formed lines that are no purchases by an identified customer, by the first
-            reason that holds.
-        rejected: malformed lines, by the first reason that holds.
-        items: rows of the items table.
-        users: rows of the users table.
-        first_event: time of the earliest purchase, ISO 8601.
-        last_event: time of the latest.
-    """
-
-    lines: int
-    kept: int
-    left_out: dict[str, int]
-    rejected: dict[str, int]
-    items: int
-    users: int
-    first_event: str
-    last_event: str
 
 
 def import_online_retail(
@@ -95,18 +73,16 @@ def import_online_retail(
     """
     task = progress.add_task("Online Retail", total=3)
     with new_dataset_folder(out, overwrite=overwrite) as folder:
-        lines = _classified(read_lines(source))
+        lines = PublishedLines(str(source), tuple(HEADERS), _classified(read_lines(source)))
         progress.advance(task)
-        rejected = lines.filter(pl.col("reason").is_not_null())
-        _require(source, lines, rejected, max_rejects_share)
-        kept = lines.filter(pl.col("reason").is_null() & pl.col("left_out").is_null())
+        kept = lines.kept
+        if kept.is_empty():
+            raise EmptyTableError(f"{source}: no line is a purchase by an identified customer")
+        lines.require_few_rejects(max_rejects_share)
         tables = {"items": _items(kept), "events": _events(kept), "users": _users(kept)}
         progress.advance(task)
-        summary = _summary(lines, tables)
-        for name, table in tables.items():
-            write_table(folder, name, table)
-        _write_rejects(folder / "rejected", rejected)
-        write_document(folder / "summary.json", asdict(summary))
+        summary = ImportSummary.of([lines], tables["items"], tables["events"])
+        write_import(folder, tables, {"lines": lines}, summary)
         progress.advance(task)
     return summary
 
@@ -121,23 +97,7 @@ def _classified(lines: pl.DataFrame) -> pl.DataFrame:
         repeated=pl.col("edition") > pl.col("edition").min().over("invoice"),
         number=pl.int_range(1, pl.len() + 1).over("invoice"),
     )
-    return parsed.with_columns(reason=_first_of(_BROKEN), left_out=_first_of(_LEFT_OUT))
-
-
-def _first_of(cases: dict[str, pl.Expr]) -> pl.Expr:
-    return pl.coalesce([pl.when(holds).then(pl.lit(name)) for name, holds in cases.items()])
-
-
-def _require(source: Path, lines: pl.DataFrame, rejected: pl.DataFrame, allowed: float) -> None:
-    if lines.filter(pl.col("reason").is_null() & pl.col("left_out").is_null()).is_empty():
-        raise EmptyTableError(f"{source}: no line is a purchase by an identified customer")
-    if rejected.height > allowed * lines.height:
-        number, reason = rejected.select("line", "reason").row(0)
-        raise TooManyRejectsError(
-            f"{source}: {rejected.height} of {lines.height} lines are malformed, first line "
-            f"{number} ({reason}); a share of {allowed:g} is allowed, --max-rejects-share 1 "
-            "imports the good lines and writes the others beside them"
-        )
+    return parsed.with_columns(reason=first_reason(_BROKEN), left_out=first_reason(_LEFT_OUT))
 
 
 def _items(kept: pl.DataFrame) -> pl.DataFrame:
@@ -193,29 +153,3 @@ def _item_id() -> pl.Expr:
 
 def _user_id() -> pl.Expr:
     return pl.col("customer_number").cast(pl.String)
-
-
-def _summary(lines: pl.DataFrame, tables: dict[str, pl.DataFrame]) -> ImportSummary:
-    times = tables["events"]["event_time"]
-    good = lines.filter(pl.col("reason").is_null())
-    return ImportSummary(
-        lines=lines.height,
-        kept=tables["events"].height,
-        left_out=_counts(good["left_out"], _LEFT_OUT),
-        rejected=_counts(lines["reason"], _BROKEN),
-        items=tables["items"].height,
-        users=tables["users"].height,
-        first_event=str(times.dt.strftime(_ISO).min()),
-        last_event=str(times.dt.strftime(_ISO).max()),
-    )
-
-
-def _counts(reasons: pl.Series, order: Iterable[str]) -> dict[str, int]:
-    counts = dict(reasons.drop_nulls().value_counts().iter_rows())
-    return {reason: counts[reason] for reason in order if reason in counts}
-
-
-def _write_rejects(folder: Path, rejected: pl.DataFrame) -> None:
-    if not rejected.is_empty():
-        with RejectsFile(folder / "lines.parquet") as file:
-            file.add(rejected.select("line", *HEADERS, "reason"))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
-from recsys.errors import EmptyTableError, FileFormatError, MissingColumnError
-from recsys.tables import check_parquet, looks_like
+from recsys.errors import EmptyTableError, FileFormatError
+from recsys.tables import check_parquet
+from training.published_lines import as_text, not_as_named, read_csv
 
 HEADERS: Final[dict[str, tuple[str, ...]]] = {
     "invoice": ("Invoice", "InvoiceNo"),
@@ -30,10 +30,10 @@ def read_lines(source: Path) -> pl.DataFrame:
     """All invoice lines in published order, every value as trimmed text, empty ones null.
 
     Returns:
-        The columns of `HEADERS` (str); `line`, the row in the file from 1 (over all sheets); and
-        `edition`, 0 for the first year's sheet and 1 for the second's. In a CSV or parquet file the
-        second edition starts where the time steps back; when it steps back more than once the file
-        is in some other order and all of it counts as edition 0.
+        The columns of `HEADERS` and `SURPLUS` (str); `line`, the row in the file from 1 (over all
+        sheets); and `edition`, 0 for the first year's sheet and 1 for the second's. In a CSV or
+        parquet file the second edition starts where the time steps back; when it steps back more
+        than once the file is in some other order and all of it counts as edition 0.
 
     Raises:
         FileFormatError: the file is missing, of another format, or not what its name says.
@@ -71,7 +71,9 @@ def parse_time() -> pl.Expr:
 
 
 def _sheets(source: Path) -> list[pl.DataFrame]:
-    _refuse_unless(source, source.read_bytes()[:512].startswith(b"PK\x03\x04"))
+    start = source.read_bytes()[:512]
+    if not start.startswith(b"PK\x03\x04"):
+        raise not_as_named(str(source), start)
     try:
         sheets: dict[str, pl.DataFrame] = pl.read_excel(
             source, sheet_id=0, infer_schema_length=0, raise_if_empty=False
@@ -86,17 +88,11 @@ def _sheets(source: Path) -> list[pl.DataFrame]:
 
 def _csv(source: Path) -> list[pl.DataFrame]:
     content = source.read_bytes()
-    _refuse_unless(source, looks_like(content[:512]) == "text, such as CSV")
     try:
         content.decode("utf-8")
     except UnicodeDecodeError:
         content = content.decode("latin-1").encode("utf-8")
-    try:
-        return [pl.read_csv(BytesIO(content), infer_schema=False)]
-    except pl.exceptions.NoDataError as error:
-        raise EmptyTableError(f"{source}: the file is empty") from error
-    except pl.exceptions.ComputeError as error:
-        raise FileFormatError(f"{source}: not readable as CSV: {error}") from error
+    return [read_csv(content, str(source))]
 
 
 def _parquet(source: Path) -> list[pl.DataFrame]:
@@ -104,36 +100,9 @@ def _parquet(source: Path) -> list[pl.DataFrame]:
     return [pl.read_parquet(source)]
 
 
-def _refuse_unless(source: Path, as_named: bool) -> None:
-    if not as_named:
-        with source.open("rb") as file:
-            found = looks_like(file.read(512))
-        raise FileFormatError(
-            f"{source}: not a {source.suffix} file as its name says, it looks like {found}"
-        )
-
-
 def _as_text(part: pl.DataFrame, source: Path) -> pl.DataFrame:
-    """The known columns under our names, as text."""
-    found = {name.strip().lstrip("\ufeff"): name for name in part.columns}
-    chosen = {
-        ours: found[header]
-        for ours, headers in HEADERS.items()
-        for header in headers
-        if header in found
-    }
-    missing = [" or ".join(headers) for ours, headers in HEADERS.items() if ours not in chosen]
-    if missing:
-        raise MissingColumnError(
-            f"{source}: no column {', '.join(missing)}; found {', '.join(part.columns)}"
-        )
-    text = (pl.col(name).cast(pl.String).str.strip_chars() for name in chosen.values())
-    named = [
-        pl.when(column != "").then(column).alias(ours)  # an expression, not a str
-        for ours, column in zip(chosen, text, strict=True)
-    ]
     whole = pl.col("invoice", "stock_code", "quantity", "customer").str.strip_suffix(".0")
-    return part.select(named).with_columns(whole)
+    return as_text(part, HEADERS, str(source)).with_columns(whole)
 
 
 def _edition_by_time(lines: pl.DataFrame) -> pl.Series:

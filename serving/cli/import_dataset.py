@@ -12,8 +12,16 @@ from rich.table import Table
 from serving.cli.output import NOTES, RESULTS, JsonOption, new_app, print_json
 
 if TYPE_CHECKING:
-    from training.import_online_retail import ImportSummary
+    from training.published_lines import ImportSummary
 
+OutOption = Annotated[Path, typer.Option("--out", metavar="DATASET", help="The dataset's folder.")]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the dataset that is there.")
+]
+RejectsOption = Annotated[
+    float,
+    typer.Option(min=0, max=1, help="Malformed lines of a file that are allowed, as a share."),
+]
 app = new_app()
 
 
@@ -22,6 +30,8 @@ def import_dataset() -> None:
     """Turn published data into a dataset; the first argument names the format.
 
     Example: recsys import online-retail online_retail_II.xlsx --out gifts
+
+    Example: recsys import movielens ml-latest-small.zip --out movies
     """
 
 
@@ -30,13 +40,9 @@ def online_retail(
     source: Annotated[
         Path, typer.Argument(metavar="SRC", help="The published .xlsx, a .csv or .parquet of it.")
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="DATASET", help="The dataset's folder.")],
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the dataset that is there.")
-    ] = False,
-    max_rejects_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Malformed lines that are allowed, as a share.")
-    ] = 0.01,
+    out: OutOption,
+    overwrite: OverwriteOption = False,
+    max_rejects_share: RejectsOption = 0.01,
     as_json: JsonOption = False,
 ) -> None:
     """Read UCI's Online Retail II: purchases of a gift shop, with item titles.
@@ -53,6 +59,49 @@ def online_retail(
         summary = import_online_retail(
             source, out, progress, overwrite=overwrite, max_rejects_share=max_rejects_share
         )
+    _show(summary, source, out, as_json=as_json)
+
+
+@app.command("movielens")
+def movielens(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="SRC", help="The published zip archive, or the folder in it."),
+    ],
+    out: OutOption,
+    overviews: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Plot summaries, which become descriptions."),
+    ] = None,
+    positive_rating: Annotated[
+        float, typer.Option(min=0.5, max=5, help="A rating from here on is a purchase.")
+    ] = 4.0,
+    *,
+    overwrite: OverwriteOption = False,
+    max_rejects_share: RejectsOption = 0.01,
+    as_json: JsonOption = False,
+) -> None:
+    """Read GroupLens' MovieLens (ml-latest-small and others with CSV files): ratings of movies.
+
+    Lower ratings are views, those up to 2.0 hides. Overviews: an object of
+    texts by movieId, or a list of objects with movieId (or tmdbId, if there is
+    a links.csv) and overview.
+
+    Example: recsys import movielens ml.zip --out movies --overviews plots.json
+    """
+    from rich.progress import Progress  # noqa: PLC0415
+
+    from training.import_movielens import MovieLensOptions, import_movielens  # noqa: PLC0415
+
+    options = MovieLensOptions(positive_rating, overviews)
+    with Progress(console=NOTES) as progress:
+        summary = import_movielens(
+            source, out, progress, options, overwrite=overwrite, max_rejects_share=max_rejects_share
+        )
+    _show(summary, source, out, as_json=as_json)
+
+
+def _show(summary: ImportSummary, source: Path, out: Path, *, as_json: bool) -> None:
     if as_json:
         print_json({"source": source, "dataset": out, **asdict(summary)})
     else:
@@ -67,12 +116,16 @@ def _table(summary: ImportSummary, out: Path) -> Table:
         grid.add_row(f"left out: {reason}", f"{lines:,}")
     for reason, lines in summary.rejected.items():
         grid.add_row(f"malformed: {reason}", f"{lines:,}")
-    grid.add_row("kept as purchases", f"{summary.kept:,}")
+    grid.add_row("kept", f"{summary.kept:,}")
+    grid.add_section()
+    for event_type, rows in summary.events.items():
+        grid.add_row(f"events: {event_type}", f"{rows:,}")
     return grid
 
 
 def _caption(summary: ImportSummary) -> str:
+    described = f" ({summary.described:,} with a description)" if summary.described else ""
     return (
-        f"{summary.items:,} items, {summary.users:,} shoppers, "
+        f"{summary.items:,} items{described}, {summary.users:,} shoppers, "
         f"{summary.first_event} to {summary.last_event}"
     )
