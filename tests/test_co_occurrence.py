@@ -213,3 +213,14 @@ def test_scores_and_retrieval_agree_with_a_dense_computation(
             i for i in np.argsort(-expected[request], kind="stable") if expected[request, i] > 0
         ]
         np.testing.assert_array_equal(found.rows(request, request + 1).item, order[:5])
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 100])
+def test_the_mean_over_neighbours_agrees_with_a_loop(count: int) -> None:
+    table = CoOccurrence.build(random_log(3), 8).cosine
+    values = np.random.default_rng(2).random(table.items)
+    found = table.mean_over(values, count)
+    for item in range(table.items):
+        near, weight = (part[:count] for part in table.of(item))
+        expected = np.average(values[near], weights=weight) if len(near) else 0
+        assert found[item] == pytest.approx(expected, rel=1e-6)

@@ -131,7 +131,18 @@ def test_rebuy_features_count_baskets_and_time() -> None:
         "own_days_since": [10, 40, np.nan],
         "own_interval": [25, np.nan, np.nan],
         "own_due": [0.4, np.nan, np.nan],
-        "own_in_last_basket": [1, 0, 0],
+        "own_in_last_1": [1, 0, 0],
+        "own_in_last_3": [3, 1, 0],
+        "own_fresh_baskets_7d": [
+            0.5 ** (60 / 7) + 0.5 ** (40 / 7) + 0.5 ** (10 / 7),
+            0.5 ** (40 / 7),
+            0,
+        ],
+        "own_baskets_30d": [1, 0, 0],
+        "own_baskets_60d": [3, 1, 0],
+        "own_baskets_since": [0, 1, np.nan],
+        "own_rate": [1, 0.5, np.nan],
+        "own_basket_weight": [1 + 0.8 + 0.64, 0.8, 0],
     }
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, rtol=1e-5, err_msg=name)
@@ -156,6 +167,9 @@ def test_user_features_are_the_same_for_all_candidates() -> None:
         "user_interval": 25,
         "user_due": 0.4,
         "user_events": 6,
+        "user_pieces": (1 + 2 + 3 + 4 + 6) / 5,
+        "user_baskets_30d": 1,
+        "user_baskets_90d": 3,
     }
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], [value, value], rtol=1e-5, err_msg=name)
@@ -315,38 +329,6 @@ def test_inputs_of_another_size_are_refused_by_name(field: str) -> None:
     }
     with pytest.raises(ModelError, match=rf"{field}.* of size"):
         feature_matrix(replace(inputs(random_log(5), 1), **{field: wrong[field]}))  # type: ignore[arg-type]
-
-
-def test_statistics_are_counts_over_the_events_before_the_hour() -> None:
-    log = random_log(6)
-    statistics = ItemStatistics.at(log, AS_OF)
-    hour = AS_OF - AS_OF % HOUR_US
-    assert statistics.hour == hour
-    past = log.time < hour
-    for item in range(ITEMS):
-        bought = past & (log.item == item) & (log.kind == BUY)
-        clicked = past & (log.item == item) & np.isin(log.kind, [EventKind.VIEW, CLICK])
-        for row, days in enumerate((7, 30, 90, 400)):
-            recent = log.time >= hour - days * DAY_US
-            assert statistics.purchases[row, item] == (bought & recent).sum()
-            assert statistics.clicks[row, item] == (clicked & recent).sum()
-        times = log.time[bought]
-        assert statistics.first_sold[item] == (times.min() if len(times) else NEVER)
-        assert statistics.last_sold[item] == (times.max() if len(times) else NEVER)
-        assert statistics.buyers[item] == len(set(log.user[bought]))
-        baskets = {(u, b) for u, b in zip(log.user[bought], log.basket[bought], strict=True)}
-        again = [u for u in set(log.user[bought]) if sum(v == u for v, _ in baskets) > 1]
-        assert statistics.rebuyers[item] == len(again)
-        mean = log.price[bought].mean() if bought.any() else np.nan
-        np.testing.assert_allclose(statistics.mean_price[item], mean, rtol=1e-5)
-
-
-def test_statistics_are_the_same_within_an_hour() -> None:
-    log = random_log(6)
-    hour = AS_OF - AS_OF % HOUR_US
-    first, last = ItemStatistics.at(log, hour), ItemStatistics.at(log, hour + HOUR_US - 1)
-    for name, values in vars(first).items():
-        np.testing.assert_array_equal(values, getattr(last, name))
 
 
 def test_catalogue_columns_follow_the_order_of_rows_and_may_be_missing() -> None:

@@ -12,7 +12,7 @@ from rich.progress import Progress
 from trained_shop import TrainedShop
 
 from recsys.interactions import EventKind
-from recsys.ranker import FitInputs
+from recsys.ranker import FitInputs, RankerTier
 from training.ranker_frame import load_frame, ranker_frame, save_frame, window_labels
 from training.time_split import Slice
 from training.training_data import TrainingData
@@ -62,7 +62,7 @@ def test_a_frame_has_a_request_for_every_shopper_of_every_window(
     assert len(frame.labels) == frame.sizes.sum()
     assert set(frame.labels) == {0, 1, 2, 3}
     assert set(frame.groups) == set(frame.names)
-    assert tuple(frame.names) == trained_shop.recommender._contents.ranker.names
+    assert tuple(frame.names) == trained_shop.recommender._contents.rankers[RankerTier.FULL].names
 
 
 def test_events_from_a_windows_start_on_change_labels_but_no_feature(

@@ -12,7 +12,7 @@ from trained_shop import UNTIL, TrainedShop
 
 from recsys.errors import RequestError
 from recsys.interactions import ItemLists
-from recsys.ranker import BASE
+from recsys.ranker import BASE, RankerTier
 from recsys.recommender import (
     PointInTime,
     RankedItem,
@@ -342,7 +342,7 @@ def test_what_is_served_is_what_training_would_compute(
     candidates = point.retriever.retrieve(queries)
     candidates = candidates.where(data.catalogue.available[candidates.item])
     scored = point.score(shoppers, queries, candidates)
-    expected = contents.ranker.predict(scored.features.values)
+    expected = contents.rankers[RankerTier.FULL].predict(scored.features.values)
     for place, user in enumerate(trained_shop.shoppers[:6]):
         rows = slice(candidates.offsets[place], candidates.offsets[place + 1])
         offline = {
@@ -352,3 +352,20 @@ def test_what_is_served_is_what_training_would_compute(
         request = RecommendRequest(user, page_size=len(offline), as_of=UNTIL)
         served = recommender.recommend(request)
         assert {item.item_id: item.score for item in served.items} == offline
+
+
+def test_the_full_tier_is_what_is_served_and_the_others_see_less(
+    recommender: Recommender, requests: list[RecommendRequest]
+) -> None:
+    asked = [replace(request, explain=True) for request in requests]
+    tiers = recommender.recommend_by_tier(asked)
+    assert tiers[RankerTier.FULL] == recommender.recommend_many(asked)
+    assert tiers[RankerTier.BI_ENCODER] != tiers[RankerTier.FULL]
+    behaviour = [item for answer in tiers[RankerTier.WITHOUT_TEXT] for item in answer.items]
+    assert {item.sources for item in behaviour}.isdisjoint({("text_neighbours",)})
+    groups = {part.group for item in behaviour for part in item.explanation}
+    assert "rebuy" in groups
+    assert "text" not in groups
+    for name, place in (("text_cross_purchase", 2), ("text_words", 1), ("own_baskets", 0)):
+        seen = [name in tier.columns((name,)) for tier in RankerTier]
+        assert seen == [step >= place for step in range(3)]

@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from recsys.bundle import ManifestFields, Registry, canonical_json, load_arrays, save_arrays
 from recsys.config import Configuration
-from recsys.ranker import Ranker
+from recsys.ranker import Ranker, RankerTier
 from recsys.recommender import Contents, TextModels
 from recsys.retrieval import CoOccurrence, ItemNeighbours, VectorIndex, lexical_neighbours
 from recsys.text import BiEncoder, CrossEncoder, StateTable, TextScorer, TokenTable, encode_states
@@ -49,7 +49,7 @@ class TrainingSummary(BaseModel):
     """Fine-tuning: test metrics before and after, steps, examples."""
 
     ranker: dict[str, Any]
-    """LightGBM: rows, rounds, held-back NDCG@10, importance by feature group."""
+    """LightGBM: rows, rounds and held-back NDCG@10 of each tier, gain by feature group."""
 
     report: Path
     """Folder of the plots."""
@@ -83,7 +83,7 @@ def train(
         version = bundles.publish(folder, run.manifest())
     report = registry / "reports" / version
     summary = run.summary(version, report)
-    _write_report(summary, run.encoder_summary, contents.ranker, report)
+    _write_report(summary, run.encoder_summary, contents.rankers[RankerTier.FULL], report)
     run.workspace.remove()
     return summary
 
@@ -192,26 +192,31 @@ class _Run:
         )
 
     @cached_property
-    def ranker(self) -> Ranker:
-        return Ranker.load(self.workspace.stage("ranker", self._fit_ranker), self.threads)
+    def rankers(self) -> dict[RankerTier, Ranker]:
+        folder = self.workspace.stage("ranker", self._fit_rankers)
+        return {tier: Ranker.load(folder / tier, self.threads) for tier in RankerTier}
 
-    def _fit_ranker(self, folder: Path) -> Summary:
+    def _fit_rankers(self, folder: Path) -> Summary:
         frame = self.workspace.stage("frame", self._make_frame)
-        task = self.progress.add_task("fit the ranker", total=1)
+        task = self.progress.add_task("fit the rankers", total=len(RankerTier))
         inputs = load_frame(frame, self.workspace.summary("frame"))
-        ranker = Ranker.fit(
-            inputs, self.configuration.ranker, self.configuration.seed, self.threads
-        )
-        ranker.save(folder)
-        self.progress.advance(task)
-        return {"rounds": ranker.rounds, "held_back_ndcg@10": ranker.held_back_ndcg}
+        config, seed = self.configuration.ranker, self.configuration.seed
+        summary: Summary = {}
+        for tier in RankerTier:
+            visible = inputs.seeing(tier.columns(inputs.names))
+            ranker = Ranker.fit(visible, config, seed, self.threads)
+            (folder / tier).mkdir()
+            ranker.save(folder / tier)
+            summary[tier] = {"rounds": ranker.rounds, "held_back_ndcg@10": ranker.held_back_ndcg}
+            self.progress.advance(task)
+        return summary
 
     def _make_frame(self, folder: Path) -> Summary:
         frame = ranker_frame(self.data, self.texts, self.configuration, self.progress)
         return save_frame(frame, folder)
 
     def contents(self) -> Contents:
-        ranker = self.ranker
+        rankers = self.rankers
         neighbours = self.configuration.retrieval.neighbours_per_item
         return Contents(
             configuration=self.configuration,
@@ -219,7 +224,7 @@ class _Run:
             log=self.data.log,
             texts=self.texts,
             co_occurrence=CoOccurrence.build(self.data.log, neighbours),
-            ranker=ranker,
+            rankers=rankers,
         )
 
     def manifest(self) -> ManifestFields:
@@ -230,7 +235,7 @@ class _Run:
             data_sha256=self.data.sha256,
             configuration=self.configuration.model_dump(mode="json"),
             metrics={
-                "ranker_ndcg@10": self.ranker.held_back_ndcg,
+                "ranker_ndcg@10": self.rankers[RankerTier.FULL].held_back_ndcg,
                 "encoder_ndcg@10": encoder["test_after"]["mean"],
                 "untuned_encoder_ndcg@10": encoder["test_before"]["mean"],
             },
@@ -245,9 +250,9 @@ class _Run:
             slices=self.data.split.describe(),
             encoder=encoder,
             ranker={
-                **self.workspace.summary("ranker"),
+                "tiers": self.workspace.summary("ranker"),
                 **{name: frame[name] for name in ("requests", "rows", "positives")},
-                "importance": _by_group(self.ranker),
+                "importance": _by_group(self.rankers[RankerTier.FULL]),
             },
             report=report,
         )
@@ -259,9 +264,7 @@ def _by_group(ranker: Ranker) -> dict[str, float]:
     for name, gain in ranker.importance().items():
         group = ranker.groups[name]
         shares[group] = shares.get(group, 0.0) + gain
-    total = sum(shares.values()) or 1.0
-    ordered = sorted(shares.items(), key=lambda item: -item[1])
-    return {group: gain / total for group, gain in ordered}
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
 def _write_report(summary: TrainingSummary, encoder: Summary, ranker: Ranker, folder: Path) -> None:

@@ -2,10 +2,11 @@
 
 from recsys.features.frame import FeatureMatrix, feature_matrix
 from recsys.features.inputs import FeatureInputs, ItemColumns
-from recsys.features.statistics import NEVER, ItemStatistics
+from recsys.features.statistics import NEVER, WINDOW_DAYS, ItemStatistics
 
 __all__ = [
     "NEVER",
+    "WINDOW_DAYS",
     "FeatureInputs",
     "FeatureMatrix",
     "ItemColumns",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.errors import ModelError
 from recsys.features.inputs import FeatureInputs
 from recsys.features.item_groups import age, category, popularity, price
 from recsys.features.joined import Block, Joined, rank_within
@@ -29,6 +30,25 @@ class FeatureMatrix:
     values: NDArray[np.float32]
     names: tuple[str, ...]
     groups: Mapping[str, str]
+
+    def seeing(self, names: tuple[str, ...]) -> FeatureMatrix:
+        """Only the named columns, in the order of `names`.
+
+        Raises:
+            ModelError: names the columns that the matrix lacks.
+        """
+        if names == self.names:
+            return self
+        places = {name: place for place, name in enumerate(self.names)}
+        missing = [name for name in names if name not in places]
+        if missing:
+            raise ModelError(f"the features {missing} are wanted but not made; train again")
+        columns = self.values[:, [places[name] for name in names]]
+        return FeatureMatrix(columns, names, {name: self.groups[name] for name in names})
+
+    def where(self, rows: NDArray[np.bool_]) -> FeatureMatrix:
+        """Only the chosen rows (bool (m,))."""
+        return replace(self, values=self.values[rows])
 
 
 def text(joined: Joined) -> Block:

@@ -17,6 +17,8 @@ from recsys.features.joined import (
 )
 from recsys.features.statistics import WINDOW_DAYS
 
+WEEK: Final = WINDOW_DAYS.index(7)
+FORTNIGHT: Final = WINDOW_DAYS.index(14)
 MONTH: Final = WINDOW_DAYS.index(30)
 QUARTER: Final = WINDOW_DAYS.index(90)
 PRIOR: Final = 5.0
@@ -26,6 +28,8 @@ SMOOTHING: Final = np.float32(0.1)
 
 def popularity(joined: Joined) -> Block:
     """Purchases, clicks, carts and first-time buyers of the item over windows, relative to all.
+
+    A trend compares a short window with a longer one.
 
     A window's value is the item's count over the mean count of the items that have one: the same in
     a busy month and in a quiet one.
@@ -41,12 +45,15 @@ def popularity(joined: Joined) -> Block:
         for row, days in enumerate(WINDOW_DAYS)
     }
     purchases = statistics.purchases
-    block["purchase_trend"] = _trend(relative["purchases"])[item]
-    block["new_buyer_trend"] = _trend(relative["new_buyers"])[item]
-    block["click_trend"] = _trend(relative["clicks"])[item]
+    for name in ("purchases", "new_buyers", "clicks"):
+        values = relative[name]
+        block[f"{name}_trend"] = _trend(values[MONTH], values[QUARTER])[item]
+        block[f"{name}_trend_7d"] = _trend(values[WEEK], values[MONTH])[item]
+        block[f"{name}_trend_14d"] = _trend(values[FORTNIGHT], values[QUARTER])[item]
     block["purchase_rank"] = rank_within(joined.request, purchases[MONTH][item])
     block["conversion"] = (purchases[QUARTER] / (statistics.clicks[QUARTER] + PRIOR))[item]
     block["buyers"] = statistics.buyers[item]
+    block["pieces"] = statistics.mean_quantity[item]
     return block
 
 
@@ -96,9 +103,9 @@ def _relative(counts: Floats) -> Floats:
     return scaled.astype(np.float32)
 
 
-def _trend(relative: Floats) -> Floats:
-    """Log ratio of the last month's relative count to the last quarter's; 0 when alike."""
-    trend: Floats = np.log((relative[MONTH] + SMOOTHING) / (relative[QUARTER] + SMOOTHING))
+def _trend(short: Floats, long: Floats) -> Floats:
+    """Log ratio of the relative counts of a short and a long window; 0 when alike."""
+    trend: Floats = np.log((short + SMOOTHING) / (long + SMOOTHING))
     return trend
 
 

@@ -78,6 +78,21 @@ class Joined:
         """Bool (events,): the first purchase of each (request, item)."""
         return self._first_bought(self.of_request, self.past.item)
 
+    @cached_property
+    def later_baskets(self) -> Ints:
+        """int64 (events,): baskets the shopper bought after a purchase's own; 0 if no purchase."""
+        marks = np.flatnonzero(self.bought)
+        span = int(self.past.basket.max(initial=0)) + 1
+        keys = self.of_request * span + self.past.basket
+        _, basket = np.unique(keys[marks], return_inverse=True)
+        place = np.cumsum(self.trips)[marks]
+        ordinal = np.full(int(basket.max(initial=-1)) + 1, np.iinfo(np.int64).max)
+        np.minimum.at(ordinal, basket, place)
+        last = np.cumsum(np.bincount(self.of_request[self.trips], minlength=self.requests))
+        later = np.zeros(len(self.bought), np.int64)
+        later[marks] = last[self.of_request[marks]] - ordinal[basket]
+        return later
+
     def _first_bought(self, *columns: NDArray[np.integer[Any]]) -> Mask:
         """The first purchase of each distinct combination of the columns."""
         marks = np.flatnonzero(self.bought)

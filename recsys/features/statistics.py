@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.interactions import DAY_US, EventKind, InteractionLog, floor_to_hour
 
-WINDOW_DAYS: Final = (7, 30, 90, 400)
+WINDOW_DAYS: Final = (7, 14, 30, 90, 400)
+REBUYS_PRIOR: Final = 5.0
+"""Re-buys at the mean interval of all items that are added to an item's own."""
 NEVER: Final = -(2**63)
 """Stands for "no such time" among int64 times."""
 
@@ -22,7 +24,8 @@ class ItemStatistics:
 
     Attributes:
         hour: microseconds since the epoch, UTC; where every window ends (exclusive).
-        purchases: float32 (windows, items), purchase events in the last 7, 30, 90, 400 days.
+        purchases: float32 (windows, items), purchase events in the last 7, 14, 30, 90, 400
+            days.
         clicks: float32 (windows, items), views and clicks.
         carts: float32 (windows, items), put into the cart.
         new_buyers: float32 (windows, items), shoppers whose first purchase of it lies there.
@@ -31,6 +34,9 @@ class ItemStatistics:
         first_sold: int64 (items,), time of the first purchase; `NEVER` before one.
         last_sold: int64 (items,), time of the last purchase; `NEVER` before one.
         mean_price: float32 (items,), mean price paid for a piece; NaN where none is known.
+        mean_quantity: float32 (items,), mean pieces of a purchase; NaN before one.
+        rebuy_days: float32 (items,), geometric mean of the days between two baskets of a shopper
+            with the item, shrunk towards that of all items; NaN while nobody bought again.
     """
 
     hour: int
@@ -43,6 +49,8 @@ class ItemStatistics:
     first_sold: NDArray[np.int64]
     last_sold: NDArray[np.int64]
     mean_price: NDArray[np.float32]
+    mean_quantity: NDArray[np.float32]
+    rebuy_days: NDArray[np.float32]
 
     @classmethod
     def at(cls, log: InteractionLog, time_us: int) -> Self:
@@ -66,7 +74,9 @@ class ItemStatistics:
             rebuyers=rebuyers,
             first_sold=first_sold,
             last_sold=last_sold,
-            mean_price=_mean_price(log, bought),
+            mean_price=_mean(log, bought[~np.isnan(log.price[bought])], log.price),
+            mean_quantity=_mean(log, bought, log.quantity),
+            rebuy_days=_rebuy_days(log, bought),
         )
 
 
@@ -113,10 +123,25 @@ def _sold(
     return first, last
 
 
-def _mean_price(log: InteractionLog, bought: NDArray[np.int64]) -> NDArray[np.float32]:
-    priced = bought[~np.isnan(log.price[bought])]
-    total = np.bincount(log.item[priced], log.price[priced], minlength=len(log.item_ids))
-    count = np.bincount(log.item[priced], minlength=len(log.item_ids))
+def _mean(
+    log: InteractionLog, events: NDArray[np.int64], values: NDArray[np.number[Any]]
+) -> NDArray[np.float32]:
+    """float32 (items,): mean of the events' values; NaN for an item in none of them."""
+    total = np.bincount(log.item[events], values[events], minlength=len(log.item_ids))
+    count = np.bincount(log.item[events], minlength=len(log.item_ids))
     mean = np.full(len(log.item_ids), np.nan, np.float32)
     np.divide(total, count, out=mean, where=count > 0, casting="unsafe")
     return mean
+
+
+def _rebuy_days(log: InteractionLog, bought: NDArray[np.int64]) -> NDArray[np.float32]:
+    order = bought[np.lexsort((log.time[bought], log.pair[bought]))]
+    again = (np.diff(log.pair[order]) == 0) & (np.diff(log.basket[order]) != 0)
+    days = np.maximum(np.diff(log.time[order])[again] / DAY_US, 1.0)
+    if not len(days):
+        return np.full(len(log.item_ids), np.nan, np.float32)
+    item, logs = log.item[order[1:]][again], np.log(days)
+    total = np.bincount(item, logs, minlength=len(log.item_ids))
+    count = np.bincount(item, minlength=len(log.item_ids))
+    shrunk: NDArray[np.float64] = (total + REBUYS_PRIOR * logs.mean()) / (count + REBUYS_PRIOR)
+    return np.exp(shrunk).astype(np.float32)

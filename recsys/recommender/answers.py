@@ -42,16 +42,16 @@ def ranked_pages(
     """Rank all requests with one matrix through the ranker, then cut each to its size.
 
     Raises:
-        ModelError: the features are not those the ranker was fitted on.
+        ModelError: a feature that the ranker was fitted on is not there.
     """
-    ranker.check_names(scored.features.names)
-    score = ranker.predict(scored.features.values)
+    features = scored.features.seeing(ranker.names)
+    score = ranker.predict(features.values)
     candidates = scored.candidates
     for i, size in enumerate(sizes):
         rows = np.arange(candidates.offsets[i], candidates.offsets[i + 1])
         page = rows[np.lexsort((candidates.item[rows], -score[rows]))[:size]]
         items = tuple(_item(scored, int(row), float(score[row]), item_ids) for row in page)
-        yield Page(items, scored.features.values[page])
+        yield Page(items, features.values[page])
 
 
 def _item(scored: ScoredCandidates, row: int, score: float, item_ids: Sequence[str]) -> RankedItem:

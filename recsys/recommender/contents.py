@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -15,7 +16,7 @@ from recsys.bundle.log_files import load_log, save_log
 from recsys.config import Configuration
 from recsys.errors import ModelError
 from recsys.interactions import InteractionLog
-from recsys.ranker import Ranker
+from recsys.ranker import Ranker, RankerTier
 from recsys.recommender.catalogue import Catalogue
 from recsys.recommender.texts import TextModels
 from recsys.retrieval import CoOccurrence, ItemNeighbours, VectorIndex
@@ -44,7 +45,7 @@ class Contents:
         log: events before the horizon.
         texts: encoders and what they computed for the catalogue.
         co_occurrence: tables from the log.
-        ranker: the final stage.
+        rankers: the final stage, one for each tier.
     """
 
     configuration: Configuration
@@ -52,7 +53,7 @@ class Contents:
     log: InteractionLog
     texts: TextModels
     co_occurrence: CoOccurrence
-    ranker: Ranker
+    rankers: Mapping[RankerTier, Ranker]
 
     def save(self, folder: Path) -> None:
         """Write everything into an existing folder, in formats that can't carry code."""
@@ -76,7 +77,9 @@ class Contents:
             folder / STATES, {"offsets": states.offsets.numpy(), "states": states.states.numpy()}
         )
         self.co_occurrence.save(folder / CO_OCCURRENCE)
-        self.ranker.save(folder / RANKER)
+        for tier, ranker in self.rankers.items():
+            (folder / RANKER / tier).mkdir()
+            ranker.save(folder / RANKER / tier)
 
     @classmethod
     def load(cls, folder: Path, threads: int) -> Self:
@@ -93,7 +96,7 @@ class Contents:
             log=load_log(folder / LOG),
             texts=_load_texts(folder, configuration),
             co_occurrence=CoOccurrence.load(folder / CO_OCCURRENCE),
-            ranker=Ranker.load(folder / RANKER, threads),
+            rankers={tier: Ranker.load(folder / RANKER / tier, threads) for tier in RankerTier},
         )
         contents.check()
         return contents

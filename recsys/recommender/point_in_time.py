@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recsys.config import Configuration
 from recsys.features import (
+    WINDOW_DAYS,
     FeatureInputs,
     FeatureMatrix,
     ItemColumns,
@@ -23,6 +24,9 @@ from recsys.retrieval import CoOccurrence, RetrievalQueries
 from recsys.text import CLICK, PURCHASE, ShopperTexts
 
 HOURS_KEPT = 8
+TEXT_SOURCES = ("text_neighbours",)
+DEMAND_NEIGHBOURS = 15
+SMOOTHING = np.float32(0.1)
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,15 @@ class ScoredCandidates:
     features: FeatureMatrix
     cross_encoder: NDArray[np.float32]
 
+    def without_text(self) -> ScoredCandidates:
+        """Without the candidates that nothing but their texts brought."""
+        ranks = self.candidates.source_ranks
+        text = np.isin(self.candidates.source_names, TEXT_SOURCES)
+        kept = np.any(ranks[:, ~text] >= 0, axis=1) | np.all(ranks < 0, axis=1)
+        return ScoredCandidates(
+            self.candidates.where(kept), self.features.where(kept), self.cross_encoder[kept]
+        )
+
 
 class PointInTime:
     """A log that holds only what is known, and everything derived from it.
@@ -98,6 +111,7 @@ class PointInTime:
         self._items = items
         self._config = config
         self.statistics = lru_cache(maxsize=HOURS_KEPT)(self._statistics)
+        self._demand_around = lru_cache(maxsize=HOURS_KEPT)(self._neighbours_demand)
 
     @cached_property
     def popularity(self) -> NDArray[np.int64]:
@@ -106,6 +120,20 @@ class PointInTime:
 
     def _statistics(self, hour: int) -> ItemStatistics:
         return ItemStatistics.at(self.log, hour)
+
+    def _neighbours_demand(self, hour: int) -> dict[str, NDArray[np.float32]]:
+        """What items of near meaning sold lately, relative to all, float32 (items,) each."""
+        purchases = self.statistics(hour).purchases
+        week, month, quarter = (
+            self.texts.neighbours.mean_over(purchases[WINDOW_DAYS.index(days)], DEMAND_NEIGHBOURS)
+            / max(float(purchases[WINDOW_DAYS.index(days)].mean()), 1e-9)
+            for days in (7, 30, 90)
+        )
+        return {
+            "neighbours_purchases": month.astype(np.float32),
+            "neighbours_trend": np.log((month + SMOOTHING) / (quarter + SMOOTHING)),
+            "neighbours_trend_7d": np.log((week + SMOOTHING) / (month + SMOOTHING)),
+        }
 
     def queries(self, shoppers: Shoppers) -> RetrievalQueries:
         """What the candidate sources are asked."""
@@ -129,12 +157,15 @@ class PointInTime:
         logits = self.texts.logits(short, candidates, nearest)
         scores |= {"cross_click": logits[:, CLICK], "cross_purchase": logits[:, PURCHASE]}
         scores |= self.texts.neighbourhood(queries, candidates)
+        hour = floor_to_hour(int(shoppers.as_of.min()))
+        demand = self._demand_around(hour)
+        scores |= {name: values[candidates.item] for name, values in demand.items()}
         together = self.retriever.co_occurrence.scores(queries, candidates)
         together["similar_shoppers"] = self.retriever.similar_shoppers.scores(queries, candidates)
         features = feature_matrix(
             FeatureInputs(
                 items=self._items,
-                statistics=self.statistics(floor_to_hour(int(shoppers.as_of.min()))),
+                statistics=self.statistics(hour),
                 histories=shoppers.histories,
                 context=shoppers.context,
                 as_of=shoppers.as_of,

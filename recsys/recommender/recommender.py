@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from recsys.bundle import Manifest
 from recsys.errors import RequestError, UnknownItemError
 from recsys.interactions import DAY_US, Candidates, EventKind, ItemLists, floor_to_hour
+from recsys.ranker import RankerTier
 from recsys.recommender.answers import ranked_pages
 from recsys.recommender.candidates import filled_up, found_by_query, given
 from recsys.recommender.contents import Contents
@@ -131,7 +132,27 @@ class Recommender:
         Raises:
             RequestError: `as_of` is before the horizon or naive; names the field.
         """
-        answers: list[RankedList] = []
+        return self._recommended(requests, (RankerTier.FULL,), advance)[RankerTier.FULL]
+
+    def recommend_by_tier(
+        self, requests: Sequence[RecommendRequest], advance: Advance | None = None
+    ) -> dict[RankerTier, list[RankedList]]:
+        """What `recommend_many` answers and what the rankers of cheaper tiers would, scored once.
+
+        Without text, candidates that nothing but text brought are left out.
+
+        Raises:
+            RequestError: `as_of` is before the horizon or naive; names the field.
+        """
+        return self._recommended(requests, tuple(RankerTier), advance)
+
+    def _recommended(
+        self,
+        requests: Sequence[RecommendRequest],
+        tiers: tuple[RankerTier, ...],
+        advance: Advance | None,
+    ) -> dict[RankerTier, list[RankedList]]:
+        answers: dict[RankerTier, list[RankedList]] = {tier: [] for tier in tiers}
         for batch in _batches(requests, self._clock):
             shoppers, queries, retrieved = self._retrieved(batch)
             found = found_by_query(retrieved, queries.has_query)
@@ -140,7 +161,9 @@ class Recommender:
             least = np.where(queries.has_query, 0, sizes)
             candidates = filled_up(found, allowed, least, self._point.popularity)
             scored = self._point.score(shoppers, queries, candidates)
-            answers += self._answers(batch, scored, sizes)
+            for tier in tiers:
+                visible = scored.without_text() if tier == RankerTier.WITHOUT_TEXT else scored
+                answers[tier] += self._answers(batch, visible, sizes, tier)
             if advance:
                 advance(len(batch))
         return answers
@@ -267,12 +290,17 @@ class Recommender:
         return allowed
 
     def _answers(
-        self, batch: Sequence[Asked], scored: ScoredCandidates, sizes: list[int]
+        self,
+        batch: Sequence[Asked],
+        scored: ScoredCandidates,
+        sizes: list[int],
+        tier: RankerTier = RankerTier.FULL,
     ) -> list[RankedList]:
-        pages = ranked_pages(scored, self._contents.ranker, self._catalogue.item_ids, sizes)
+        ranker = self._contents.rankers[tier]
+        pages = ranked_pages(scored, ranker, self._catalogue.item_ids, sizes)
         answers = []
         for request, page in zip(batch, pages, strict=True):
-            items = page.explained(self._contents.ranker) if request.explain else page.items
+            items = page.explained(ranker) if request.explain else page.items
             answers.append(RankedList(items, self._version, self._degraded(request)))
         return answers
 

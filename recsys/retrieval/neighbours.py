@@ -121,6 +121,24 @@ class ItemNeighbours:
         entries = slice(self.indptr[item], self.indptr[item + 1])
         return self.indices[entries], self.weights[entries]
 
+    def mean_over(self, values: NDArray[np.floating[Any]], count: int) -> NDArray[np.float32]:
+        """Weighted mean of the neighbours' values.
+
+        Args:
+            values: (items,) one for each item.
+            count: nearest neighbours of an item that are looked at, at most.
+
+        Returns:
+            float32 (items,); 0 for an item without neighbours.
+        """
+        item = np.repeat(np.arange(self.items), np.diff(self.indptr))
+        near = place_in_run(item) < count
+        item, neighbour, weight = item[near], self.indices[near], self.weights[near]
+        total = np.bincount(item, weight * values[neighbour], minlength=self.items)
+        whole = np.bincount(item, weight, minlength=self.items)
+        mean: NDArray[np.float64] = total / np.maximum(whole, np.finfo(np.float32).tiny)
+        return mean.astype(np.float32)
+
     def scores(
         self, seeds: Seeds, candidates: Candidates, combine: Combine = "sum"
     ) -> NDArray[np.float32]:

@@ -68,8 +68,10 @@ def show(summary: TrainingSummary) -> None:
     for name, key in (("before", "test_before"), ("after", "test_after"), ("gain", "test_gain")):
         table.add_row(f"encoder, test NDCG@10 {name}", _interval(encoder[key]))
     table.add_row("fine-tuning steps (best)", f"{encoder['steps']} ({encoder['best_step']})")
-    table.add_row("ranker, held-back NDCG@10", f"{ranker['held_back_ndcg@10']:.4f}")
-    table.add_row("ranker, trees", str(ranker["rounds"]))
+    for tier, fitted in ranker["tiers"].items():
+        name = f"ranker {tier.replace('_', ' ')}, held-back NDCG@10 (trees)"
+        trees = sum(fitted["rounds"].values())
+        table.add_row(name, f"{fitted['held_back_ndcg@10']:.4f} ({trees})")
     for group, share in list(ranker["importance"].items())[:6]:
         table.add_row(f"gain from {group}", f"{share:.1%}")
     RESULTS.print(table)

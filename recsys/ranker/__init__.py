@@ -1,0 +1,7 @@
+"""The LightGBM ranker: what it learns from, how it is fitted, and its tiers."""
+
+from recsys.ranker.fit_inputs import FitInputs
+from recsys.ranker.ranker import BASE, Ranker
+from recsys.ranker.tiers import RankerTier
+
+__all__ = ["BASE", "FitInputs", "Ranker", "RankerTier"]
