@@ -171,6 +171,9 @@ class RetrievalConfig(_Section):
     similar_shoppers: int = Field(default=100, ge=0)
     """Items that shoppers with the same tastes bought lately."""
 
+    new_arrivals: int = Field(default=40, ge=0)
+    """Items listed within `arrival_days`, the nearest by text to the shopper's own."""
+
     popular: int = Field(default=250, ge=0)
     """Most purchased (else clicked) within `popular_days`."""
 
@@ -179,6 +182,9 @@ class RetrievalConfig(_Section):
 
     popular_days: float = Field(default=30.0, gt=0)
     """Window of the popular source."""
+
+    arrival_days: float = Field(default=30.0, gt=0)
+    """Age up to which an item is a new arrival."""
 
     recent_items: int = Field(default=20, ge=1)
     """Most recent distinct items of a history that neighbours are looked up for."""

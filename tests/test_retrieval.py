@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from random_shop import (
     DIMENSION,
     END_US,
+    START_US,
     index_of,
     random_log,
     random_queries,
@@ -29,6 +30,7 @@ from recsys.retrieval import (
     CandidateSource,
     CoOccurrence,
     CoOccurrenceSource,
+    NewArrivals,
     NextItems,
     OwnItems,
     Popular,
@@ -37,7 +39,7 @@ from recsys.retrieval import (
     TextNeighbours,
     merge,
 )
-from recsys.retrieval.queries import Seeds, recent_items
+from recsys.retrieval.queries import Seeds, looked_at_or_recent, recent_items
 
 ITEMS = 30
 
@@ -47,11 +49,18 @@ def text_source(log: InteractionLog) -> CandidateSource:
     return TextNeighbours(index, index.neighbours(vectors, 10), recent=5)
 
 
+def new_arrivals(log: InteractionLog) -> CandidateSource:
+    _, vectors = index_of(len(log.item_ids), flat_limit=100)
+    listed = np.where(np.arange(ITEMS) % 3 == 0, START_US, START_US + 100 * DAY_US)
+    return NewArrivals(vectors, listed.astype(np.int64), days=30, recent=5)
+
+
 SOURCES: dict[str, Callable[[InteractionLog], CandidateSource]] = {
     "text": text_source,
     "co_occurrence": lambda log: CoOccurrenceSource(CoOccurrence.build(log, 10), recent=5),
     "next_items": lambda log: NextItems(CoOccurrence.build(log, 10), recent=5),
     "similar_shoppers": SimilarShoppers.build,
+    "new_arrivals": new_arrivals,
     "popular": lambda log: Popular(log, days=30),
     "own_items": lambda _: OwnItems(),
 }
@@ -166,6 +175,26 @@ def test_text_neighbours_prefer_the_query_then_the_context_then_the_history(
     np.testing.assert_array_equal(
         source.retrieve(history, 4).item, table.retrieve(seeds, 4, "max").item
     )
+
+
+def test_new_arrivals_are_young_untouched_and_near(queries: RetrievalQueries) -> None:
+    _, vectors = index_of(ITEMS, flat_limit=100)
+    listed = np.sort(np.random.default_rng(5).integers(START_US, END_US, ITEMS))
+    found = NewArrivals(vectors, listed, days=20, recent=5).retrieve(queries, ITEMS)
+    seeds = looked_at_or_recent(queries, 5).lists
+    assert len(found.item) > 20
+    for request in range(queries.count):
+        items = found.item[found.offsets[request] : found.offsets[request + 1]]
+        touched = set(queries.visible.rows(request, request + 1).item.tolist())
+        young = np.flatnonzero(listed > queries.as_of[request] - 20 * DAY_US)
+        if queries.query_vectors is not None and queries.has_query[request]:
+            side = queries.query_vectors[[request]]
+        else:
+            side = vectors[seeds.item[seeds.offsets[request] : seeds.offsets[request + 1]]]
+        expected = set(young.tolist()) - touched if len(side) else set()
+        assert set(items.tolist()) == expected
+        closeness = (vectors[items] @ side.T).max(axis=1) if len(items) else np.zeros(0)
+        assert (np.diff(closeness) <= 1e-6).all()
 
 
 def test_own_items_start_with_the_latest_purchase_and_end_with_mere_interest() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +13,7 @@ from rich.progress import Progress
 from recsys.bundle import load_arrays, save_arrays
 from recsys.config import Configuration
 from recsys.evaluation import id_hashes
+from recsys.features import NEVER, ItemColumns
 from recsys.interactions import DAY_US, EventKind, ItemLists, place_in_run
 from recsys.ranker import FitInputs
 from recsys.recommender import PointInTime, Shoppers, TextModels
@@ -101,7 +102,8 @@ def _window_frame(
 ) -> FitInputs:
     labels = window_labels(data, window)
     known = data.log.before(window.start)
-    columns = data.catalogue.columns
+    exists = data.catalogue.columns.created_at < window.end
+    columns = _without_dates(data.catalogue.columns, ~exists)
     tables = CoOccurrence.build(known, configuration.retrieval.neighbours_per_item)
     point = PointInTime(known, tables, texts, columns, configuration)
     users = _sample(data, labels.users, configuration)
@@ -111,7 +113,6 @@ def _window_frame(
         queries=[""] * len(users),
         as_of=np.full(len(users), window.start),
     )
-    exists = columns.created_at < window.end
     days = (window.end - window.start) / DAY_US
     task = progress.add_task(f"features, {days:.0f}-day window", total=len(users))
     bought = known.pair[known.kind == EventKind.PURCHASE]
@@ -142,6 +143,11 @@ def _window_frame(
         held_back=held_back,
         own=np.concatenate(own),
     )
+
+
+def _without_dates(columns: ItemColumns, items: NDArray[np.bool_]) -> ItemColumns:
+    """The marked items are no new arrivals: the catalogue did not hold them yet."""
+    return replace(columns, created_at=np.where(items, NEVER, columns.created_at))
 
 
 def _drawn(

@@ -6,8 +6,8 @@ from enum import StrEnum
 from typing import Final
 
 _CROSS_ENCODER: Final = "text_cross_"
-_TEXT: Final = ("text_", "source_text_", "sources")
-"""Beginnings of the features that text takes part in; `sources` counts the sources of text, too."""
+_TEXT: Final = ("text_", "source_text_", "source_new_arrivals", "sources")
+"""Beginnings of the features that text takes part in: scores, sources, and how many sources."""
 
 
 class RankerTier(StrEnum):

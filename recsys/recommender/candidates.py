@@ -16,6 +16,7 @@ from recsys.retrieval import (
     CoOccurrence,
     CoOccurrenceSource,
     ItemNeighbours,
+    NewArrivals,
     NextItems,
     OwnItems,
     Popular,
@@ -49,6 +50,7 @@ class Retriever:
         log: InteractionLog,
         co_occurrence: CoOccurrence,
         text: tuple[VectorIndex, ItemNeighbours],
+        arrivals: NewArrivals,
         config: RetrievalConfig,
     ) -> Self:
         """Sources over a log that holds only what is known at the time of the requests."""
@@ -60,6 +62,7 @@ class Retriever:
                 CoOccurrenceSource(co_occurrence, config.recent_items),
                 NextItems(co_occurrence, config.history_items),
                 similar,
+                arrivals,
                 Popular(log, config.popular_days),
                 OwnItems(),
             ),
@@ -68,6 +71,7 @@ class Retriever:
                 config.co_occurrence,
                 config.next_items,
                 config.similar_shoppers,
+                config.new_arrivals,
                 config.popular,
                 config.own_items,
             ),

@@ -20,11 +20,11 @@ from recsys.features import (
 from recsys.interactions import Candidates, Histories, InteractionLog, ItemLists, floor_to_hour
 from recsys.recommender.candidates import Retriever
 from recsys.recommender.texts import SIMILARITY_SEGMENTS, TextModels
-from recsys.retrieval import CoOccurrence, RetrievalQueries
+from recsys.retrieval import CoOccurrence, NewArrivals, RetrievalQueries
 from recsys.text import CLICK, PURCHASE, ShopperTexts
 
 HOURS_KEPT = 8
-TEXT_SOURCES = ("text_neighbours",)
+TEXT_SOURCES = ("text_neighbours", "new_arrivals")
 DEMAND_NEIGHBOURS = 15
 SMOOTHING = np.float32(0.1)
 
@@ -105,8 +105,15 @@ class PointInTime:
     ) -> None:
         self.log = log
         self.texts = texts
+        retrieval = config.retrieval
         self.retriever = Retriever.build(
-            log, co_occurrence, (texts.index, texts.neighbours), config.retrieval
+            log,
+            co_occurrence,
+            (texts.index, texts.neighbours),
+            NewArrivals(
+                texts.vectors, items.created_at, retrieval.arrival_days, retrieval.recent_items
+            ),
+            retrieval,
         )
         self._items = items
         self._config = config

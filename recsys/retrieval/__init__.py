@@ -1,5 +1,6 @@
 """Candidates for a shopper: nearest by text, bought together, popular, and their own past items."""
 
+from recsys.retrieval.arrivals import NewArrivals
 from recsys.retrieval.co_occurrence import CoOccurrence
 from recsys.retrieval.index import VectorIndex
 from recsys.retrieval.lexical import lexical_neighbours
@@ -21,6 +22,7 @@ __all__ = [
     "CoOccurrence",
     "CoOccurrenceSource",
     "ItemNeighbours",
+    "NewArrivals",
     "NextItems",
     "OwnItems",
     "Popular",
