@@ -220,6 +220,7 @@ class _Run:
             texts=self.texts,
             co_occurrence=CoOccurrence.build(self.data.log, neighbours),
             ranker=ranker,
+            rules=self.data.rules,
         )
 
     def manifest(self) -> ManifestFields:
