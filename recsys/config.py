@@ -245,6 +245,23 @@ class RankerConfig(_Section):
         return objectives
 
 
+class PageConfig(_Section):
+    """What becomes of a ranking before it is a page; with the defaults, nothing."""
+
+    diversity: float = Field(default=0.0, ge=0, le=1)
+    """Weight of being unlike the items already on the page, against standing high in the ranking
+    (1 - lambda of maximal marginal relevance); 0 is off."""
+
+    category_cap: int = Field(default=0, ge=0)
+    """Items of one root category on a page while others are left; 0 is off."""
+
+    duplicate_similarity: float = Field(default=0.0, ge=0, lt=1)
+    """Cosine of two items' texts from which on only the better ranked one is shown; 0 is off."""
+
+    pool: int = Field(default=100, ge=1)
+    """Best candidates of a request that a page is chosen from, when any of the above is on."""
+
+
 class Configuration(_Section):
     """All stages; `recsys train --config FILE` reads it from TOML."""
 
@@ -268,6 +285,9 @@ class Configuration(_Section):
 
     ranker: RankerConfig = RankerConfig()
     """Ranking."""
+
+    page: PageConfig = PageConfig()
+    """After ranking."""
 
 
 _PROFILES: dict[Profile, Configuration] = {

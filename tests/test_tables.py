@@ -21,10 +21,10 @@ from recsys.errors import (
 )
 from recsys.tables import (
     EVENT_TYPES,
+    SCHEMAS,
     Dataset,
     Events,
     Items,
-    Users,
     repeated_rows,
     split_rows,
     write_dataset,
@@ -306,7 +306,7 @@ def test_the_contract_in_words_names_every_column_with_its_type(project_root: Pa
         pl.Boolean(): "bool",
         pl.Datetime("us", "UTC"): "datetime[us, UTC]",
     }
-    for name, schema in {"items": Items, "events": Events, "users": Users}.items():
+    for name, schema in SCHEMAS.items():
         (section,) = (text for text in sections if text.startswith(f"{name}`"))
         rows = [row.split("|") for row in section.splitlines() if row.startswith("| `")]
         written = [(row[1].strip(" `"), row[2].strip(), "**required**" in row[3]) for row in rows]

@@ -225,6 +225,7 @@ class _Run:
             texts=self.texts,
             co_occurrence=CoOccurrence.build(self.data.log, neighbours),
             rankers=rankers,
+            rules=self.data.rules,
         )
 
     def manifest(self) -> ManifestFields:

@@ -14,6 +14,7 @@ import polars as pl
 from recsys.config import Configuration
 from recsys.errors import EmptyTableError
 from recsys.interactions import InteractionLog
+from recsys.page import MerchandisingRules
 from recsys.recommender import Catalogue, canonical_text
 from recsys.tables import Dataset
 from recsys.text import render_items
@@ -24,7 +25,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Nothing at or after the cut is in here.
+    """No event at or after the cut is in here.
 
     Attributes:
         items: the `items` table, sorted by id.
@@ -32,7 +33,8 @@ class TrainingData:
         log: its interactions.
         until: the cut, microseconds since the epoch.
         split: the division of the history.
-        sha256: sum over items and events; equal for equal rows in any order.
+        rules: the shop's own, for pages, on items of the catalogue.
+        sha256: sum over items, events and rules; equal for equal rows in any order.
     """
 
     items: pl.DataFrame
@@ -40,6 +42,7 @@ class TrainingData:
     log: InteractionLog
     until: int
     split: TimeSplit
+    rules: MerchandisingRules
     sha256: str
 
     @property
@@ -83,7 +86,8 @@ def read_training_data(
             f"{(EPOCH + timedelta(microseconds=cut)).isoformat()}; nothing to learn from"
         )
     split = split_by_time(log, cut, configuration.windows)
-    return TrainingData(items, events, log, cut, split, _sum(items, events, log))
+    rules = MerchandisingRules.of(dataset.merchandising(), log.item_ids)
+    return TrainingData(items, events, log, cut, split, rules, _sum(items, events, log, rules))
 
 
 def _after_last(events: pl.LazyFrame) -> int:
@@ -91,7 +95,9 @@ def _after_last(events: pl.LazyFrame) -> int:
     return 0 if last is None else int(last) + 1
 
 
-def _sum(items: pl.DataFrame, events: pl.LazyFrame, log: InteractionLog) -> str:
+def _sum(
+    items: pl.DataFrame, events: pl.LazyFrame, log: InteractionLog, rules: MerchandisingRules
+) -> str:
     digest = hashlib.sha256(canonical_text(items))
     for ids in (log.user_ids, log.item_ids):
         digest.update("\n".join(ids).encode())
@@ -99,6 +105,8 @@ def _sum(items: pl.DataFrame, events: pl.LazyFrame, log: InteractionLog) -> str:
     for array in arrays:
         digest.update(np.ascontiguousarray(array).tobytes())
     digest.update(str(_order_free_sum(events)).encode())
+    for part in rules.arrays().values():
+        digest.update(part.tobytes())
     return digest.hexdigest()
 
 

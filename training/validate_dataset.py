@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 import polars as pl
 from rich.progress import Progress, TaskID
 
 from recsys.errors import DataError, EmptyTableError, TooManyRejectsError
-from recsys.tables import Dataset, RejectsFile, Table, repeated_rows, split_rows
+from recsys.page import overlapping_rules
+from recsys.tables import SCHEMAS, Dataset, RejectsFile, Table, repeated_rows, split_rows
 
 BATCH_ROWS: Final = 250_000
 MAX_REJECTS_SHARE: Final = 0.01
@@ -67,12 +68,33 @@ class EventsReport:
 
 
 @dataclass(frozen=True)
+class MerchandisingReport:
+    """What the good merchandising rules say; both counts are warnings, no rejects.
+
+    Attributes:
+        unknown_items: rules on items that no good row of the catalogue has: they do nothing.
+        overlapping: rules that share their item, or as pins their position, with another one at
+            some moment: one of them counts, the one that came into force last.
+    """
+
+    unknown_items: int
+    overlapping: int
+
+    @classmethod
+    def of(cls, rules: pl.DataFrame, item_ids: pl.Series) -> Self:
+        """Look at the good rules; `item_ids` is the catalogue."""
+        unknown = ~rules["item_id"].is_in(item_ids.implode())
+        return cls(int(unknown.sum()), overlapping_rules(rules))
+
+
+@dataclass(frozen=True)
 class ValidationReport:
-    """What was found in a dataset: its tables by name, in the order items, events, users."""
+    """What was found in a dataset: its tables by name, in the order of `Dataset.tables`."""
 
     dataset: Path
     tables: dict[str, TableReport]
     events: EventsReport
+    merchandising: MerchandisingReport
 
     def require(self, max_rejects_share: float) -> None:
         """Fail when a table is not good enough to go on with.
@@ -90,7 +112,7 @@ class ValidationReport:
                 f"{self.dataset}: {table.rejected} of {table.rows} rows of {name} break the "
                 f"contract, most often: {most}; see {table.rejects}"
             )
-            if table.rejected == table.rows:
+            if table.rows and table.rejected == table.rows:
                 raise EmptyTableError(f"{what}; no good row is left")
             if table.rejected > max_rejects_share * table.rows:
                 raise TooManyRejectsError(
@@ -104,7 +126,7 @@ def validate_dataset(
 ) -> ValidationReport:
     """Check every row of a dataset, in memory that does not grow with the number of rows.
 
-    (But for 8 bytes a row for the keys, and the catalogue's ids.)
+    (But for 8 bytes a row for the keys, the catalogue's ids and the merchandising rules.)
 
     Args:
         folder: the dataset; nothing in it is changed but `rejected/`.
@@ -131,7 +153,8 @@ def validate_dataset(
                 if table.name == "events":
                     events.add(good, item_ids)
         reports[table.name] = _table_report(table, file)
-    return ValidationReport(folder, reports, events)
+    merchandising = MerchandisingReport.of(dataset.merchandising(), item_ids)
+    return ValidationReport(folder, reports, events, merchandising)
 
 
 def _checked_batches(
@@ -176,7 +199,7 @@ def _rejects_folder(dataset: Path, rejects: Path | None) -> Path:
     """The folder for rejects, which must be no place that tables are read from."""
     folder = rejects or dataset / "rejected"
     home, place = dataset.resolve(), folder.resolve()
-    tables = [home / name for name in ("items", "events", "users")]
+    tables = [home / name for name in SCHEMAS]
     if place == home or any(place.is_relative_to(table) for table in tables):
         raise DataError(f"{folder}: the dataset's tables are here; name another folder for rejects")
     return folder

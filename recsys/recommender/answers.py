@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.page import Composition
 from recsys.ranker import Ranker
 from recsys.recommender.point_in_time import ScoredCandidates
 from recsys.recommender.requests import Contribution, RankedItem, Tier
 
+Compose = Callable[[int, NDArray[np.int32]], Composition]
+"""Given a request's number and its candidates' item rows, best first, what to make of them."""
+
 
 @dataclass(frozen=True)
 class Page:
-    """The best items of one request.
+    """The items that answer one request.
 
     Attributes:
-        items: by descending score, ties by item id.
+        items: in the order of the answer.
         values: float32 (items, f), their features.
     """
 
@@ -36,10 +40,17 @@ class Page:
         return tuple(explained)
 
 
+def as_ranked(_: int, ranked: NDArray[np.int32]) -> Composition:
+    """All candidates, best first."""
+    return Composition.first(len(ranked), ranked)
+
+
 def ranked_pages(
-    scored: ScoredCandidates, ranker: Ranker, item_ids: Sequence[str], sizes: Sequence[int]
+    scored: ScoredCandidates, ranker: Ranker, item_ids: Sequence[str], compose: Compose
 ) -> Iterator[Page]:
-    """Rank all requests with one matrix through the ranker, then cut each to its size.
+    """Rank all requests with one matrix through the ranker, then make a page of each ranking.
+
+    A ranking is by descending score, ties by item id.
 
     Raises:
         ModelError: a feature that the ranker was fitted on is not there.
@@ -47,22 +58,30 @@ def ranked_pages(
     features = scored.features.seeing(ranker.names)
     score = ranker.predict(features.values)
     candidates = scored.candidates
-    for i, size in enumerate(sizes):
+    for i in range(candidates.count):
         rows = np.arange(candidates.offsets[i], candidates.offsets[i + 1])
-        page = rows[np.lexsort((candidates.item[rows], -score[rows]))[:size]]
-        items = tuple(_item(scored, int(row), float(score[row]), item_ids) for row in page)
-        yield Page(items, features.values[page])
+        ranked = rows[np.lexsort((candidates.item[rows], -score[rows]))]
+        composed = compose(i, candidates.item[ranked])
+        page = ranked[composed.places]
+        labels = [composed.labels.get(place) for place in composed.places.tolist()]
+        items = (
+            _item(scored, row, item_ids, float(score[row]), label)
+            for row, label in zip(page.tolist(), labels, strict=True)
+        )
+        yield Page(tuple(items), features.values[page])
 
 
-def _item(scored: ScoredCandidates, row: int, score: float, item_ids: Sequence[str]) -> RankedItem:
+def _item(
+    scored: ScoredCandidates, row: int, item_ids: Sequence[str], score: float, label: str | None
+) -> RankedItem:
     candidates = scored.candidates
     logit = float(scored.cross_encoder[row])
     ranks = candidates.source_ranks[row]
-    brought = (name for name, rank in zip(candidates.source_names, ranks, strict=True) if rank >= 0)
+    brought = {name for name, rank in zip(candidates.source_names, ranks, strict=True) if rank >= 0}
     return RankedItem(
         item_id=item_ids[candidates.item[row]],
         score=score,
         tier=Tier.RANKER,
         cross_encoder_score=None if np.isnan(logit) else logit,
-        sources=tuple(sorted(brought)),
+        sources=tuple(sorted(brought | ({label} if label else set()))),
     )

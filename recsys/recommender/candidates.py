@@ -134,6 +134,15 @@ def filled_up(
     return given(rows, found)
 
 
+def with_items(found: Candidates, added: Sequence[NDArray[np.int32]]) -> Candidates:
+    """Candidates with the given item rows of each request beside what was found for it."""
+    if not any(len(rows) for rows in added):
+        return found
+    parts = np.split(found.item, found.offsets[1:-1])
+    together = (np.union1d(own, rows) for own, rows in zip(parts, added, strict=True))
+    return given([rows.astype(np.int64) for rows in together], found)
+
+
 def _topped_up(
     own: NDArray[np.int64],
     allowed: NDArray[np.bool_],

@@ -16,6 +16,7 @@ from recsys.bundle.log_files import load_log, save_log
 from recsys.config import Configuration
 from recsys.errors import ModelError
 from recsys.interactions import InteractionLog
+from recsys.page import MerchandisingRules
 from recsys.ranker import Ranker, RankerTier
 from recsys.recommender.catalogue import Catalogue
 from recsys.recommender.texts import TextModels
@@ -33,6 +34,7 @@ VECTORS: Final = "item_vectors.safetensors"
 STATES: Final = "item_states.safetensors"
 CO_OCCURRENCE: Final = "co_occurrence.safetensors"
 RANKER: Final = "ranker"
+MERCHANDISING: Final = "merchandising.safetensors"
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Contents:
         texts: encoders and what they computed for the catalogue.
         co_occurrence: tables from the log.
         rankers: the final stage, one for each tier.
+        rules: the shop's own, for pages; a folder without their file has none.
     """
 
     configuration: Configuration
@@ -54,6 +57,7 @@ class Contents:
     texts: TextModels
     co_occurrence: CoOccurrence
     rankers: Mapping[RankerTier, Ranker]
+    rules: MerchandisingRules
 
     def save(self, folder: Path) -> None:
         """Write everything into an existing folder, in formats that can't carry code."""
@@ -80,6 +84,8 @@ class Contents:
         for tier, ranker in self.rankers.items():
             (folder / RANKER / tier).mkdir()
             ranker.save(folder / RANKER / tier)
+        if len(self.rules):
+            save_arrays(folder / MERCHANDISING, self.rules.arrays())
 
     @classmethod
     def load(cls, folder: Path, threads: int) -> Self:
@@ -97,6 +103,7 @@ class Contents:
             texts=_load_texts(folder, configuration),
             co_occurrence=CoOccurrence.load(folder / CO_OCCURRENCE),
             rankers={tier: Ranker.load(folder / RANKER / tier, threads) for tier in RankerTier},
+            rules=_load_rules(folder / MERCHANDISING),
         )
         contents.check()
         return contents
@@ -123,6 +130,17 @@ class Contents:
                     f"the bundle's {part} covers {found} items but its catalogue has {items}; "
                     "rebuild it with `recsys train`"
                 )
+        if self.rules.item.max(initial=-1) >= items:
+            raise ModelError(
+                f"the bundle's merchandising rules speak of item row {self.rules.item.max()} but "
+                f"its catalogue has {items} items; rebuild it with `recsys train`"
+            )
+
+
+def _load_rules(path: Path) -> MerchandisingRules:
+    if not path.exists():
+        return MerchandisingRules.none()
+    return MerchandisingRules.from_arrays(load_arrays(path))
 
 
 def _load_texts(folder: Path, configuration: Configuration) -> TextModels:

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from recsys.bundle import Manifest
 from recsys.errors import RequestError, UnknownItemError
 from recsys.interactions import DAY_US, Candidates, EventKind, ItemLists, floor_to_hour
+from recsys.page import Composition, PageComposer
 from recsys.ranker import RankerTier
-from recsys.recommender.answers import ranked_pages
-from recsys.recommender.candidates import filled_up, found_by_query, given
+from recsys.recommender.answers import Compose, as_ranked, ranked_pages
+from recsys.recommender.candidates import filled_up, found_by_query, given, with_items
 from recsys.recommender.contents import Contents
 from recsys.recommender.point_in_time import PointInTime, ScoredCandidates, Shoppers
 from recsys.recommender.requests import (
@@ -77,6 +78,12 @@ class Recommender:
             contents.catalogue.columns,
             contents.configuration,
         )
+        self._composer = PageComposer(
+            contents.configuration.page,
+            contents.rules,
+            contents.texts.vectors,
+            contents.catalogue.columns.category,
+        )
         latest = int(contents.log.time.max(initial=0)) + DAY_US
         self._latest_clock = max(_microseconds(horizon), latest)
 
@@ -121,13 +128,16 @@ class Recommender:
     def recommend_many(
         self, requests: Sequence[RecommendRequest], advance: Advance | None = None
     ) -> list[RankedList]:
-        """Retrieve, filter, score and rank; a request's answer does not depend on the others.
+        """Retrieve, filter, score, rank and compose; requests don't change each other's answers.
 
         What the shopper looks at or has in the basket is not among the answers.
 
         With a query only what the text search finds is ranked. A list without a query that filters
         or a short history leave with fewer than `page_size` candidates is filled up with allowed
-        items, most popular first.
+        items, most popular first; where pages are composed from a pool, up to its size.
+
+        Merchandising rules are those in force at `as_of`, not at the clock of the features, which
+        stops a day after the last known event; without `as_of`, those in force at that clock.
 
         Raises:
             RequestError: `as_of` is before the horizon or naive; names the field.
@@ -154,16 +164,10 @@ class Recommender:
     ) -> dict[RankerTier, list[RankedList]]:
         answers: dict[RankerTier, list[RankedList]] = {tier: [] for tier in tiers}
         for batch in _batches(requests, self._clock):
-            shoppers, queries, retrieved = self._retrieved(batch)
-            found = found_by_query(retrieved, queries.has_query)
-            allowed = [self._allowed(r, shoppers, i) for i, r in enumerate(batch)]
-            sizes = [request.page_size for request in batch]
-            least = np.where(queries.has_query, 0, sizes)
-            candidates = filled_up(found, allowed, least, self._point.popularity)
-            scored = self._point.score(shoppers, queries, candidates)
+            scored, compose = self._candidates(batch)
             for tier in tiers:
                 visible = scored.without_text() if tier == RankerTier.WITHOUT_TEXT else scored
-                answers[tier] += self._answers(batch, visible, sizes, tier)
+                answers[tier] += self._answers(batch, visible, compose, tier)
             if advance:
                 advance(len(batch))
         return answers
@@ -179,10 +183,9 @@ class Recommender:
         answers: list[RankedList] = []
         for batch in _batches(requests, self._clock):
             shoppers, queries, found = self._retrieved(batch)
-            known = [self._rows(request.item_ids) for request in batch]
-            candidates = given(known, found)
+            candidates = given([self._rows(request.item_ids) for request in batch], found)
             scored = self._point.score(shoppers, queries, candidates)
-            ranked = self._answers(batch, scored, [len(rows) for rows in known])
+            ranked = self._answers(batch, scored, as_ranked)
             answers += [
                 self._with_unknown(answer, request)
                 for answer, request in zip(ranked, batch, strict=True)
@@ -257,6 +260,29 @@ class Recommender:
             )
         return min(_microseconds(as_of), self._latest_clock)
 
+    def _moment(self, as_of: datetime | None) -> int:
+        """The time of a request, in microseconds: what merchandising rules go by."""
+        return self._latest_clock if as_of is None else _microseconds(as_of)
+
+    def _candidates(self, batch: Sequence[RecommendRequest]) -> tuple[ScoredCandidates, Compose]:
+        """What the batch's pages are made of, and how."""
+        shoppers, queries, retrieved = self._retrieved(batch)
+        rules = [self._composer.rules.at(self._moment(request.as_of)) for request in batch]
+        asked = list(zip(batch, rules, strict=True))
+        pinned = [own.pinned(request.page_size) for request, own in asked]
+        found = found_by_query(with_items(retrieved, pinned), queries.has_query)
+        allowed = [self._allowed(r, shoppers, i) for i, r in enumerate(batch)]
+        wanted = [self._composer.candidates(request.page_size, own) for request, own in asked]
+        least = np.where(queries.has_query, 0, wanted)
+        candidates = filled_up(found, allowed, least, self._point.popularity)
+        scored = self._point.score(shoppers, queries, candidates)
+
+        def compose(i: int, ranked: NDArray[np.int32]) -> Composition:
+            searched = bool(queries.has_query[i])
+            return self._composer.compose(ranked, batch[i].page_size, rules[i], searched=searched)
+
+        return scored, compose
+
     def _retrieved(self, batch: Sequence[Asked]) -> tuple[Shoppers, RetrievalQueries, Candidates]:
         shoppers = self._shoppers(batch)
         queries = self._point.queries(shoppers)
@@ -293,11 +319,11 @@ class Recommender:
         self,
         batch: Sequence[Asked],
         scored: ScoredCandidates,
-        sizes: list[int],
+        compose: Compose,
         tier: RankerTier = RankerTier.FULL,
     ) -> list[RankedList]:
         ranker = self._contents.rankers[tier]
-        pages = ranked_pages(scored, ranker, self._catalogue.item_ids, sizes)
+        pages = ranked_pages(scored, ranker, self._catalogue.item_ids, compose)
         answers = []
         for request, page in zip(batch, pages, strict=True):
             items = page.explained(ranker) if request.explain else page.items

@@ -100,7 +100,8 @@ class RankedItem:
         score: final score, higher is better, comparable within one answer only; 0 when unknown.
         tier: the stage that scored it last.
         cross_encoder_score: raw logit of the purchase output; None where it was not run.
-        sources: candidate sources that brought it, sorted; empty for `Rank`.
+        sources: candidate sources that brought it, and `pinned`, `boosted` or `buried` where a
+            merchandising rule did that to it; sorted.
         explanation: contributions by group, largest magnitude first; empty unless asked for.
     """
 
@@ -131,6 +132,9 @@ class ItemCard:
 @dataclass(frozen=True)
 class RankedList:
     """An answer: items by descending score, ties by item id.
+
+    The answers of `recommend` alone are composed after that: where the bundle's `page` settings or
+    its merchandising rules say so, items stand elsewhere or are left out; scores stay as they were.
 
     Attributes:
         items: at most `page_size`; for `Rank` every requested id once, unknown ids last in the

@@ -1,11 +1,19 @@
-"""The data contract: the three tables, reading them from a dataset folder and writing them."""
+"""The data contract: the tables, reading them from a dataset folder and writing them."""
 
 from recsys.tables.dataset import Dataset
 from recsys.tables.files import check_parquet, looks_like
 from recsys.tables.keys import repeated_rows
 from recsys.tables.rejects import RejectsFile
 from recsys.tables.rules import row_rules, split_rows
-from recsys.tables.schemas import EVENT_TYPES, Events, Items, Users
+from recsys.tables.schemas import (
+    EVENT_TYPES,
+    MERCHANDISING_ACTIONS,
+    SCHEMAS,
+    Events,
+    Items,
+    Merchandising,
+    Users,
+)
 from recsys.tables.table import Table
 from recsys.tables.writing import (
     new_dataset_folder,
@@ -16,9 +24,12 @@ from recsys.tables.writing import (
 
 __all__ = [
     "EVENT_TYPES",
+    "MERCHANDISING_ACTIONS",
+    "SCHEMAS",
     "Dataset",
     "Events",
     "Items",
+    "Merchandising",
     "RejectsFile",
     "Table",
     "Users",

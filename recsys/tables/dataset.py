@@ -8,11 +8,12 @@ import polars as pl
 
 from recsys.errors import DataError
 from recsys.tables.files import table_parts
+from recsys.tables.schemas import Merchandising
 from recsys.tables.table import Table, readable
 
 
 class Dataset:
-    """A folder with an `items` and an `events` table and perhaps a `users` table.
+    """A folder with the tables `items` and `events`, perhaps `users` and `merchandising`.
 
     Rows that break a rule of the contract are left out of every scan; `recsys validate` lists them
     with the reasons. Columns come in the contract's order and types; optional columns that the
@@ -39,13 +40,13 @@ class Dataset:
         return Table(name, parts) if parts else None
 
     def tables(self) -> list[Table]:
-        """The tables that are there, in the order items, events, users.
+        """The tables that are there, in the order items, events, users, merchandising.
 
         Raises:
             DataError: items or events are not there.
         """
-        users = self.table("users")
-        return [self._required("items"), self._required("events"), *([users] if users else [])]
+        optional = (self.table(name) for name in ("users", "merchandising"))
+        return [self._required("items"), self._required("events"), *filter(None, optional)]
 
     def scan_items(self) -> pl.LazyFrame:
         """The catalogue; of several rows with one `item_id` the first.
@@ -69,20 +70,34 @@ class Dataset:
         Raises:
             DataError: the table is empty, damaged, or lacks or mistypes `user_id`.
         """
-        users = self.table("users")
-        if users is None:
-            return None
-        return users.scan().unique("user_id", keep="first", maintain_order=True)
+        return self._optional("users")
 
     def items(self) -> pl.DataFrame:
         """`scan_items`, read into memory."""
         with readable(self.folder):
             return self.scan_items().collect()
 
+    def merchandising(self) -> pl.DataFrame:
+        """The shop's rules for pages, the first row of each `rule_id`; no row without such a table.
+
+        Raises:
+            DataError: the table is damaged, or lacks or mistypes a column.
+        """
+        rules = self._optional("merchandising")
+        with readable(self.folder):
+            return Merchandising.create_empty() if rules is None else rules.collect()
+
     def item_ids(self) -> pl.Series:
         """The catalogue's ids, distinct, in the order of `scan_items`."""
         with readable(self.folder):
             return self.scan_items().select("item_id").collect()["item_id"]
+
+    def _optional(self, name: str) -> pl.LazyFrame | None:
+        table = self.table(name)
+        if table is None:
+            return None
+        (key,) = table.schema.primary_key()
+        return table.scan().unique(key, keep="first", maintain_order=True)
 
     def _required(self, name: str) -> Table:
         table = self.table(name)

@@ -10,6 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from recsys.tables.schemas import RULES_ACROSS_COLUMNS
+
 REASON_SEPARATOR: Final = "; "
 
 
@@ -22,14 +24,22 @@ def row_rules(table: type[dy.Schema], present: Sequence[str]) -> dict[str, pl.Ex
 
     Returns:
         By readable name, as in `price: finite, >= 0`. A null passes unless the column is required.
+        Rules of single columns come before those that look at several.
     """
-    return {
-        f"{name}: {_readable(rule)}": holds.fill_null(value=True)
+    rules = {
+        f"{name}: {_readable(rule)}": holds
         for name, column in table.columns().items()
         if name in present
         for rule, holds in column.validation_rules(pl.col(name)).items()
         if not rule.startswith("inner_")
     }
+
+    def column_or_null(name: str) -> pl.Expr:
+        return pl.col(name) if name in present else pl.lit(None, table.columns()[name].dtype)
+
+    for name, rule in RULES_ACROSS_COLUMNS.get(table, {}).items():
+        rules[name] = rule(column_or_null)
+    return {name: holds.fill_null(value=True) for name, holds in rules.items()}
 
 
 def split_rows(

@@ -1,4 +1,4 @@
-"""The contracts of the three tables, as classes; their bodies are the reference of every column.
+"""The contracts of the tables, as classes; their bodies are the reference of every column.
 
 Required columns are not nullable. Optional columns may be absent as a whole, or null in single
 rows. The primary key says what must be unique in a table: of several rows with one key, the first
@@ -7,6 +7,7 @@ one counts and the others are rejected.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import dataframely as dy
@@ -23,6 +24,9 @@ EVENT_TYPES: Final = (
     "hide",
 )
 """What a shopper can do with an item, and `impression`: the item was shown."""
+
+MERCHANDISING_ACTIONS: Final = ("pin", "boost", "bury")
+"""What a rule of the shop's does with an item."""
 
 LARGEST_INT32: Final = 2**31 - 1
 
@@ -161,5 +165,62 @@ class Users(dy.Schema):
     """Unique, not blank."""
 
 
-SCHEMAS: Final[dict[str, type[dy.Schema]]] = {"items": Items, "events": Events, "users": Users}
+class Merchandising(dy.Schema):
+    """The shop's own rules for pages, one row a rule on one item."""
+
+    rule_id = _text_required(key=True)
+    """Unique, not blank."""
+
+    item_id = _text_required()
+    """The item it is about; not blank. Rules on items outside the catalogue are left out."""
+
+    action = dy.String(
+        check={
+            f"one of {' '.join(MERCHANDISING_ACTIONS)}": lambda column: column.is_in(
+                MERCHANDISING_ACTIONS
+            )
+        }
+    )
+    """One of `MERCHANDISING_ACTIONS`."""
+
+    position = _whole_number(0)
+    """Place on the page where a pinned item stands, from 0; for pins, and for them alone."""
+
+    places = _whole_number(1)
+    """Places that a boosted item moves up in the ranking; for boosts, and for them alone."""
+
+    valid_from = _time(nullable=True)
+    """The first moment the rule is in force; always has been where missing."""
+
+    valid_until = _time(nullable=True)
+    """The first moment it no longer is; never ends where missing."""
+
+
+SCHEMAS: Final[dict[str, type[dy.Schema]]] = {
+    "items": Items,
+    "events": Events,
+    "users": Users,
+    "merchandising": Merchandising,
+}
 """Contract of each table, by its name in a dataset folder."""
+
+RulesAcross = dict[str, Callable[[Callable[[str], pl.Expr]], pl.Expr]]
+
+RULES_ACROSS_COLUMNS: Final[dict[type[dy.Schema], RulesAcross]] = {
+    Merchandising: {
+        "position: of a pin and of nothing else": lambda column: (
+            (column("action") == "pin") == column("position").is_not_null()
+        ),
+        "places: of a boost and of nothing else": lambda column: (
+            (column("action") == "boost") == column("places").is_not_null()
+        ),
+        "valid_until: after valid_from": lambda column: (
+            column("valid_from") < column("valid_until")
+        ),
+    }
+}
+"""Rules that look at several columns of a row, by readable name; each is given a way to a column
+that is null where the table lacks it."""
+
+MAY_BE_EMPTY: Final = frozenset({"merchandising"})
+"""Tables that may be there without a row: a shop may have no rule today."""

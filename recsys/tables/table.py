@@ -20,7 +20,7 @@ from recsys.tables.conform import (
 )
 from recsys.tables.files import check_parquet
 from recsys.tables.rules import row_rules
-from recsys.tables.schemas import SCHEMAS
+from recsys.tables.schemas import MAY_BE_EMPTY, SCHEMAS
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Table:
     """The parts of one table; opening it looks at the files' footers, not at the rows.
 
     Attributes:
-        name: `items`, `events` or `users`.
+        name: a key of `SCHEMAS`.
         parts: parquet files, in the order in which they are read.
     """
 
@@ -65,7 +65,7 @@ class Table:
             conform(raw, self.schema, str(part))
             for raw, part in zip(self._raw(), self.parts, strict=True)
         ]
-        if self.rows == 0:
+        if self.rows == 0 and self.name not in MAY_BE_EMPTY:
             raise EmptyTableError(f"the {self.name} table has no rows: {self.parts[0]}")
         return frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
 

@@ -24,7 +24,7 @@ from recsys.tables.rules import row_rules
 from recsys.tables.schemas import SCHEMAS
 
 ROW_GROUP_ROWS: Final = 131_072
-_PARTS_OF_A_DATASET: Final = ("items", "events", "users", "rejected")
+_PARTS_OF_A_DATASET: Final = (*SCHEMAS, "rejected")
 
 
 def write_dataset(

@@ -57,8 +57,12 @@ class RecommendationServiceServicer:
     """
 
     def Recommend(self, request, context):
-        """Finds candidates, scores and ranks them. An unknown shopper or item in the request is no error:
-        what is known of the rest decides.
+        """Finds candidates, scores and ranks them, and composes a page. An unknown shopper or item in the
+        request is no error: what is known of the rest decides.
+
+        Composing: the shop's merchandising rules, leaving out near-duplicates, diversity and category
+        caps, each of them only where the bundle was trained with it. `Rank` and `SimilarItems` know
+        none of it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -12,7 +12,7 @@ from rich.table import Table
 from serving.cli.output import NOTES, RESULTS, JsonOption, new_app, print_json
 
 if TYPE_CHECKING:
-    from training.validate_dataset import ValidationReport
+    from training.validate_dataset import MerchandisingReport, ValidationReport
 
 app = new_app()
 
@@ -63,8 +63,19 @@ def _show(report: ValidationReport) -> None:
     events = report.events
     if events.unknown_items:
         RESULTS.print(f"warning: {events.unknown_items:,} events on items outside the catalogue")
+    _warn_of_rules(report.merchandising)
     kinds = ", ".join(f"{rows:,} {kind}" for kind, rows in events.event_types.items())
     RESULTS.print(f"events from {events.first} to {events.last}: {kinds}", highlight=False)
+
+
+def _warn_of_rules(report: MerchandisingReport) -> None:
+    if report.unknown_items:
+        RESULTS.print(f"warning: {report.unknown_items:,} rules on items outside the catalogue")
+    if report.overlapping:
+        RESULTS.print(
+            f"warning: {report.overlapping:,} rules share an item or a position with another one; "
+            "the one that came into force last counts"
+        )
 
 
 def _tables(report: ValidationReport) -> Table:
@@ -72,6 +83,6 @@ def _tables(report: ValidationReport) -> Table:
     for heading in ("rows", "rejected", "share"):
         grid.add_column(heading, justify="right")
     for name, table in report.tables.items():
-        share = table.rejected / table.rows
+        share = table.rejected / max(table.rows, 1)
         grid.add_row(name, f"{table.rows:,}", f"{table.rejected:,}", f"{share:.3%}")
     return grid
