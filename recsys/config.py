@@ -262,6 +262,14 @@ class PageConfig(_Section):
     """Best candidates of a request that a page is chosen from, when any of the above is on."""
 
 
+class GatesConfig(_Section):
+    """When a training run refuses to publish."""
+
+    max_drop: float = Field(default=0.005, ge=0)
+    """NDCG@10 on held-back requests that a model may lose against the one in service (the encoder:
+    also against the untuned one); less is refused, too, when its 95 % interval lies below 0."""
+
+
 class Configuration(_Section):
     """All stages; `recsys train --config FILE` reads it from TOML."""
 
@@ -285,6 +293,9 @@ class Configuration(_Section):
 
     ranker: RankerConfig = RankerConfig()
     """Ranking."""
+
+    gates: GatesConfig = GatesConfig()
+    """Publishing."""
 
     page: PageConfig = PageConfig()
     """After ranking."""

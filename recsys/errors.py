@@ -15,7 +15,8 @@
     ├── BundleError                 a bundle or a registry is unusable
     │   ├── BundleNotFoundError     no such version, or nothing published yet
     │   ├── BundleCorruptError      a file is missing, extra, truncated or altered
-    │   └── RegistryBusyError       another process is publishing
+    │   ├── RegistryBusyError       another process is publishing
+    │   └── WorseBundleError        what was trained ranks worse than what is in service
     ├── RequestError                a request can't be answered as asked; names the field
     │   └── UnknownItemError        the item asked for is not in the catalogue
     └── ServiceError                a call was not answered, through no fault of the request
@@ -83,6 +84,10 @@ class BundleCorruptError(BundleError):
 
 class RegistryBusyError(BundleError):
     """Another process is publishing into the same registry."""
+
+
+class WorseBundleError(BundleError):
+    """What was trained ranks worse than what is in service, or than the untuned model."""
 
 
 class RequestError(RecsysError):

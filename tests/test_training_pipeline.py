@@ -18,10 +18,9 @@ import polars as pl
 import psutil
 import pytest
 import trainer as trainer_script
-from trained_shop import UNTIL, TrainedShop, train_quietly
+from trained_shop import UNTIL, TrainedShop, train_quietly, write_toml
 
 from recsys.bundle import Registry
-from recsys.config import Configuration
 from recsys.errors import BundleNotFoundError, EmptyTableError
 from training.training_data import read_training_data
 from training.workspace import Workspace
@@ -177,22 +176,6 @@ def test_a_stage_that_fails_half_way_starts_afresh(tmp_path: Path) -> None:
     assert not (workspace.folder / "frame").exists()
     workspace.stage("frame", make)
     assert workspace.summary("frame") == {"found": 0}
-
-
-def write_toml(configuration: Configuration, path: Path) -> None:
-    lines: list[str] = []
-
-    def add(prefix: str, section: dict[str, object]) -> None:
-        for key, value in section.items():
-            if not isinstance(value, dict):
-                lines.append(f"{key} = {json.dumps(value)}")
-        for key, value in section.items():
-            if isinstance(value, dict):
-                lines.append(f"[{prefix}{key}]")
-                add(f"{prefix}{key}.", value)
-
-    add("", configuration.model_dump(mode="json"))
-    path.write_text("\n".join(lines), encoding="utf-8")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from rich.progress import Progress
 from recsys.config import (
     Configuration,
     CrossEncoderConfig,
+    GatesConfig,
     NegativesConfig,
     RankerConfig,
     RetrievalConfig,
@@ -24,7 +26,7 @@ from recsys.recommender import Recommender
 from recsys.simulation import ORACLE_FILE, SimulatedShop, SimulationConfig
 from recsys.tables import write_dataset
 from serving.loading import open_recommender
-from training.pipeline import TrainingSummary, train
+from training.pipeline import TrainingOptions, TrainingSummary, train
 from training.training_data import TrainingData, read_training_data
 
 SEED = 5
@@ -97,7 +99,24 @@ def tiny_configuration(pretrained: Path) -> Configuration:
             bagging_fraction=1.0,
             negatives_per_request=10_000,
         ),
+        gates=GatesConfig(max_drop=0.3),
     )
+
+
+def write_toml(configuration: Configuration, path: Path) -> None:
+    lines: list[str] = []
+
+    def add(prefix: str, section: dict[str, object]) -> None:
+        for key, value in section.items():
+            if not isinstance(value, dict):
+                lines.append(f"{key} = {json.dumps(value)}")
+        for key, value in section.items():
+            if isinstance(value, dict):
+                lines.append(f"[{prefix}{key}]")
+                add(f"{prefix}{key}.", value)
+
+    add("", configuration.model_dump(mode="json"))
+    path.write_text("\n".join(lines), encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -143,7 +162,7 @@ class TrainedShop:
 
 def train_quietly(dataset: Path, registry: Path, configuration: Configuration) -> TrainingSummary:
     with Progress(disable=True) as progress:
-        return train(dataset, registry, UNTIL, configuration, progress)
+        return train(dataset, registry, TrainingOptions(configuration, UNTIL), progress)
 
 
 def make_trained_shop(folder: Path, pretrained: Path) -> TrainedShop:

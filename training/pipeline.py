@@ -20,6 +20,7 @@ from recsys.ranker import Ranker, RankerTier
 from recsys.recommender import Contents, TextModels
 from recsys.retrieval import CoOccurrence, ItemNeighbours, VectorIndex, lexical_neighbours
 from recsys.text import BiEncoder, CrossEncoder, StateTable, TextScorer, TokenTable, encode_states
+from training.gates import Gate, Trained, check_gates, require_passed
 from training.plots import plot_feature_importance, plot_fine_tuning
 from training.process import set_up_process
 from training.ranker_frame import load_frame, ranker_frame, save_frame
@@ -45,6 +46,9 @@ class TrainingSummary(BaseModel):
     slices: dict[str, list[str]]
     """Start and end of each slice of the history."""
 
+    gates: tuple[Gate, ...]
+    """What the new models were compared with before they were published."""
+
     encoder: dict[str, Any]
     """Fine-tuning: test metrics before and after, steps, examples."""
 
@@ -55,11 +59,25 @@ class TrainingSummary(BaseModel):
     """Folder of the plots."""
 
 
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to train.
+
+    Attributes:
+        configuration: all stages.
+        until: events at or after it are hidden; None takes all.
+        allow_worse: publish although a gate is closed.
+    """
+
+    configuration: Configuration
+    until: datetime | None = None
+    allow_worse: bool = False
+
+
 def train(
     dataset: Path,
     registry: Path,
-    until: datetime | None,
-    configuration: Configuration,
+    options: TrainingOptions,
     progress: Progress,
 ) -> TrainingSummary:
     """Train everything from the events before `until` and publish a bundle.
@@ -70,19 +88,24 @@ def train(
 
     Raises:
         DataError: the dataset is unusable or too small.
+        WorseBundleError: a gate is closed; the message has the figures.
         BundleError: the registry can't be written, or another run is publishing.
     """
+    configuration = options.configuration
     threads = set_up_process(configuration.threads)
-    data = read_training_data(dataset, until, configuration)
+    data = read_training_data(dataset, options.until, configuration)
     workspace = Workspace(registry / "work" / _key(data, configuration))
     run = _Run(data, configuration, workspace, progress, threads)
     bundles = Registry(registry)
+    gates = check_gates(run.trained(), bundles, progress)
+    if not options.allow_worse:
+        require_passed(gates)
     with bundles.stage() as folder:
         contents = run.contents()
         contents.save(folder)
         version = bundles.publish(folder, run.manifest())
     report = registry / "reports" / version
-    summary = run.summary(version, report)
+    summary = run.summary(version, gates, report)
     _write_report(summary, run.encoder_summary, contents.rankers[RankerTier.FULL], report)
     run.workspace.remove()
     return summary
@@ -215,6 +238,18 @@ class _Run:
         frame = ranker_frame(self.data, self.texts, self.configuration, self.progress)
         return save_frame(frame, folder)
 
+    def trained(self) -> Trained:
+        """What the gates look at."""
+        ranker = self.rankers[RankerTier.FULL]
+        frame = self.workspace.stage("frame", self._make_frame)
+        return Trained(
+            data=self.data,
+            configuration=self.configuration,
+            encoder=self.cross_encoder,
+            ranker=ranker,
+            frame=load_frame(frame, self.workspace.summary("frame")),
+        )
+
     def contents(self) -> Contents:
         rankers = self.rankers
         neighbours = self.configuration.retrieval.neighbours_per_item
@@ -242,13 +277,14 @@ class _Run:
             },
         )
 
-    def summary(self, version: str, report: Path) -> TrainingSummary:
+    def summary(self, version: str, gates: tuple[Gate, ...], report: Path) -> TrainingSummary:
         encoder = {k: v for k, v in self.encoder_summary.items() if k != "history"}
         frame = self.workspace.summary("frame")
         return TrainingSummary(
             version=version,
             horizon=self.data.horizon,
             slices=self.data.split.describe(),
+            gates=gates,
             encoder=encoder,
             ranker={
                 "tiers": self.workspace.summary("ranker"),

@@ -51,8 +51,11 @@ def boost(
     return lightgbm.Booster(model_str=text)
 
 
-def held_back_ndcg(score: NDArray[np.float64], judge: FitInputs) -> float:
-    """Mean NDCG@10 with LightGBM's gain 2^label - 1; ties in the order given."""
+def request_ndcg(score: NDArray[np.float64], judge: FitInputs) -> NDArray[np.float64]:
+    """NDCG@10 with LightGBM's gain 2^label - 1, float64 (n,); ties in the order given.
+
+    Every request needs a candidate with a label above 0.
+    """
     request, gain = judge.request, np.exp2(judge.labels) - 1
     start = np.cumsum(judge.sizes) - judge.sizes
     totals = []
@@ -61,7 +64,8 @@ def held_back_ndcg(score: NDArray[np.float64], judge: FitInputs) -> float:
         place = np.arange(len(request)) - start[request]
         value = np.where(place < CUT, gain[order] / np.log2(place + 2), 0)
         totals.append(np.bincount(request, value, minlength=len(judge.sizes)))
-    return float((totals[0] / totals[1]).mean())
+    ndcg: NDArray[np.float64] = totals[0] / totals[1]
+    return ndcg
 
 
 def spread(score: NDArray[np.float64], judge: FitInputs) -> float:

@@ -54,9 +54,16 @@ class FitInputs:
         return replace(kept, sizes=self.sizes[requests], held_back=self.held_back[requests])
 
     def seeing(self, names: tuple[str, ...]) -> FitInputs:
-        """The same with only the named columns, in the order of `names`."""
+        """The same with only the named columns, in the order of `names`.
+
+        Raises:
+            ModelError: names the columns that are not there.
+        """
         if names == self.names:
             return self
+        missing = [name for name in names if name not in self.names]
+        if missing:
+            raise ModelError(f"the features {missing} are wanted but not made")
         places = [self.names.index(name) for name in names]
         groups = {name: self.groups[name] for name in names}
         return replace(self, values=self.values[:, places], names=names, groups=groups)
@@ -79,6 +86,16 @@ class FitInputs:
         np.minimum.at(low, self.request, self.labels)
         np.maximum.at(high, self.request, self.labels)
         return high > low
+
+    def sides(self) -> tuple[FitInputs, FitInputs]:
+        """The requests to learn from and the held-back ones, as far as they have an order.
+
+        Each stands there twice, as shoppers can ask in two ways: with all its candidates and
+        without those the shopper had bought before.
+        """
+        both = self.joined(self.where(~self.own))
+        useful = both.useful()
+        return both.take(useful & ~both.held_back), both.take(useful & both.held_back)
 
     def check(self) -> None:
         """Refuse arrays that disagree.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recsys.config import RankerConfig
 from recsys.errors import ModelError
-from recsys.ranker.boosting import Sides, boost, held_back_ndcg, read_booster, spread
+from recsys.ranker.boosting import Sides, boost, read_booster, request_ndcg, spread
 from recsys.ranker.fit_inputs import FitInputs
 
 SCHEMA_FILE: Final = "features.json"
@@ -73,8 +73,7 @@ class Ranker:
     def fit(cls, inputs: FitInputs, config: RankerConfig, seed: int, threads: int) -> Self:
         """Boost a member for each configured objective until the held-back NDCG@10 stops rising.
 
-        Every request is learnt from twice, as shoppers can ask in two ways: with all its candidates
-        and without those the shopper had bought before.
+        Every request is learnt from twice, see `FitInputs.sides`.
 
         The same inputs, configuration, seed and threads give the same model.
 
@@ -82,9 +81,7 @@ class Ranker:
             ModelError: shapes disagree, or either side has no request with an order to learn.
         """
         inputs.check()
-        both = inputs.joined(inputs.where(~inputs.own))
-        useful = both.useful()
-        learn, judge = both.take(useful & ~both.held_back), both.take(useful & both.held_back)
+        learn, judge = inputs.sides()
         if not len(learn.sizes) or not len(judge.sizes):
             raise ModelError(
                 f"{len(learn.sizes)} requests to learn from and {len(judge.sizes)} held back have "
@@ -98,7 +95,7 @@ class Ranker:
             member = Member(objective, booster, 1 / (spread(score, judge) or 1.0))
             total += member.weight * score
             members.append(member)
-        return cls(members, inputs.groups, held_back_ndcg(total, judge), threads)
+        return cls(members, inputs.groups, float(request_ndcg(total, judge).mean()), threads)
 
     @property
     def rounds(self) -> dict[str, int]:
@@ -133,6 +130,14 @@ class Ranker:
         if not self._check_columns(values):
             return np.zeros((0, len(self.names) + 1))
         return self._sum(values, contributions=True)
+
+    def judged(self, judge: FitInputs) -> NDArray[np.float64]:
+        """NDCG@10 of each request (float64 (n,)) by what this ranker sees of the candidates.
+
+        Raises:
+            ModelError: the inputs lack one of its features.
+        """
+        return request_ndcg(self.predict(judge.seeing(self.names).values), judge)
 
     def explain(self, values: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
         """Contributions summed by group, and `base`: float64 (m,) each; they sum to the score."""

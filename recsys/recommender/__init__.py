@@ -2,7 +2,7 @@
 
 from recsys.recommender.candidates import Retriever
 from recsys.recommender.catalogue import Catalogue, canonical_text
-from recsys.recommender.contents import Contents
+from recsys.recommender.contents import CROSS_ENCODER, RANKER, Contents
 from recsys.recommender.point_in_time import PointInTime, ScoredCandidates, Shoppers
 from recsys.recommender.recommender import Recommender, TextScores
 from recsys.recommender.requests import (
@@ -19,6 +19,8 @@ from recsys.recommender.requests import (
 from recsys.recommender.texts import TextModels
 
 __all__ = [
+    "CROSS_ENCODER",
+    "RANKER",
     "Catalogue",
     "Contents",
     "Contribution",

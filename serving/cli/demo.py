@@ -77,11 +77,12 @@ def _train(dataset: Path, registry: Path, until: datetime) -> None:
 
     from recsys.config import profile  # noqa: PLC0415
     from serving.cli.train import show  # noqa: PLC0415
-    from training.pipeline import train  # noqa: PLC0415
+    from training.pipeline import TrainingOptions, train  # noqa: PLC0415
 
     _heading(f"3 of 5: train on what happened before {until:%Y-%m-%d}")
     with Progress(console=NOTES) as progress:
-        summary = train(dataset, registry, until, profile("fast"), progress)
+        options = TrainingOptions(profile("fast"), until)
+        summary = train(dataset, registry, options, progress)
     show(summary)
 
 

@@ -34,9 +34,15 @@ def train(
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="TOML with settings over the profile's.")
     ] = None,
+    allow_worse: Annotated[
+        bool, typer.Option("--allow-worse", help="Publish although a gate is closed; logged.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fine-tune the text encoder, index the catalogue, learn to rank, publish a bundle.
+
+    Nothing is published that ranks held-back requests worse than the bundle in service, or whose
+    encoder ranks them worse than the untuned one, unless `--allow-worse` says so.
 
     A run that was killed goes on where it stopped when it is started again.
 
@@ -46,13 +52,18 @@ def train(
 
     from recsys.config import load_configuration  # noqa: PLC0415
     from recsys.config import profile as profile_named  # noqa: PLC0415
+    from training.pipeline import TrainingOptions  # noqa: PLC0415
     from training.pipeline import train as run  # noqa: PLC0415
 
     configuration = profile_named(profile)
     if config is not None:
         configuration = load_configuration(config, configuration)
     with Progress(console=NOTES) as progress:
-        summary = run(dataset, registry, until, configuration, progress)
+        options = TrainingOptions(configuration, until, allow_worse)
+        summary = run(dataset, registry, options, progress)
+    for gate in summary.gates:
+        if not gate.passed:
+            NOTES.print(f"[red]published although worse:[/] {gate}", highlight=False)
     if as_json:
         print_json(summary.model_dump(mode="json"))
     else:
@@ -72,6 +83,10 @@ def show(summary: TrainingSummary) -> None:
         name = f"ranker {tier.replace('_', ' ')}, held-back NDCG@10 (trees)"
         trees = sum(fitted["rounds"].values())
         table.add_row(name, f"{fitted['held_back_ndcg@10']:.4f} ({trees})")
+    for gate in summary.gates:
+        if gap := gate.difference:
+            figure = _interval(gap.model_dump())
+            table.add_row(f"{gate.part} minus {gate.against}, held-back NDCG@10", figure)
     for group, share in list(ranker["importance"].items())[:6]:
         table.add_row(f"gain from {group}", f"{share:.1%}")
     RESULTS.print(table)
