@@ -208,8 +208,8 @@ def test_a_query_changes_scores_and_brings_items_by_text(
     ]
     assert all(by_text)
     assert by_text[1] != by_text[2]
-    logits = [{i.item_id: i.cross_encoder_score for i in a.items} for a in (lamp, cup)]
-    assert logits[0] != logits[1]
+    read = [{i.item_id: i.cross_encoder_score for i in a.items} for a in (lamp, cup)]
+    assert read[0] != read[1]
     blank = replace(plain, query=" <b></b> \u200b")
     assert recommender.recommend(blank).items == recommender.recommend(plain).items
 
@@ -310,8 +310,11 @@ def test_text_scores_are_those_of_the_answer(
     items = [i for i in recommender.recommend(request).items if i.cross_encoder_score is not None]
     assert len(items) > 10
     scores = recommender.text_scores([request], [item.item_id for item in items])
-    logits = [item.cross_encoder_score for item in items]
-    np.testing.assert_allclose(scores.fine_tuned[0], np.array(logits, np.float32), atol=1e-5)
+    calibration = recommender._contents.calibration
+    probabilities = np.array([item.cross_encoder_score for item in items], np.float64)
+    expected = calibration.probability(scores.fine_tuned[0])
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    assert 0 <= probabilities.min() < probabilities.max() <= 1
 
 
 def test_text_scores_of_an_unknown_item_are_refused(recommender: Recommender) -> None:

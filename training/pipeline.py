@@ -16,14 +16,23 @@ from rich.progress import Progress
 
 from recsys.bundle import ManifestFields, Registry, canonical_json, load_arrays, save_arrays
 from recsys.config import Configuration
-from recsys.ranker import Ranker, RankerTier
+from recsys.interactions import EventKind
+from recsys.ranker import FitInputs, Ranker, RankerTier
 from recsys.recommender import Contents, TextModels
 from recsys.retrieval import CoOccurrence, ItemNeighbours, VectorIndex, lexical_neighbours
-from recsys.text import BiEncoder, CrossEncoder, StateTable, TextScorer, TokenTable, encode_states
+from recsys.text import (
+    BiEncoder,
+    Calibration,
+    CrossEncoder,
+    StateTable,
+    TextScorer,
+    TokenTable,
+    encode_states,
+)
 from training.gates import Gate, Trained, check_gates, require_passed
 from training.plots import plot_feature_importance, plot_fine_tuning
 from training.process import set_up_process
-from training.ranker_frame import load_frame, ranker_frame, save_frame
+from training.ranker_frame import GRADES, load_frame, ranker_frame, save_frame
 from training.report import Estimate
 from training.training_data import TrainingData, read_training_data
 from training.tune_text import EncodedCatalogue, labelled_groups, tune_cross_encoder
@@ -220,9 +229,8 @@ class _Run:
         return {tier: Ranker.load(folder / tier, self.threads) for tier in RankerTier}
 
     def _fit_rankers(self, folder: Path) -> Summary:
-        frame = self.workspace.stage("frame", self._make_frame)
+        inputs = self.frame
         task = self.progress.add_task("fit the rankers", total=len(RankerTier))
-        inputs = load_frame(frame, self.workspace.summary("frame"))
         config, seed = self.configuration.ranker, self.configuration.seed
         summary: Summary = {}
         for tier in RankerTier:
@@ -234,20 +242,35 @@ class _Run:
             self.progress.advance(task)
         return summary
 
+    @cached_property
+    def frame(self) -> FitInputs:
+        folder = self.workspace.stage("frame", self._make_frame)
+        return load_frame(folder, self.workspace.summary("frame"))
+
     def _make_frame(self, folder: Path) -> Summary:
         frame = ranker_frame(self.data, self.texts, self.configuration, self.progress)
         return save_frame(frame, folder)
 
+    @cached_property
+    def calibration(self) -> Calibration:
+        """Fitted on the held-back shoppers, who keep all their candidates.
+
+        Their windows are later than anything the encoder was trained on.
+        """
+        frame = self.frame
+        held_back = np.repeat(frame.held_back, frame.sizes)
+        bought = frame.labels >= min(GRADES[EventKind.PURCHASE], int(frame.labels.max(initial=1)))
+        logits = frame.values[:, frame.names.index("text_cross_purchase")]
+        return Calibration.fit(logits[held_back], bought[held_back])
+
     def trained(self) -> Trained:
         """What the gates look at."""
-        ranker = self.rankers[RankerTier.FULL]
-        frame = self.workspace.stage("frame", self._make_frame)
         return Trained(
             data=self.data,
             configuration=self.configuration,
             encoder=self.cross_encoder,
-            ranker=ranker,
-            frame=load_frame(frame, self.workspace.summary("frame")),
+            ranker=self.rankers[RankerTier.FULL],
+            frame=self.frame,
         )
 
     def contents(self) -> Contents:
@@ -260,6 +283,7 @@ class _Run:
             texts=self.texts,
             co_occurrence=CoOccurrence.build(self.data.log, neighbours),
             rankers=rankers,
+            calibration=self.calibration,
             rules=self.data.rules,
         )
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.interactions import Candidates
 from recsys.page import Composition
 from recsys.ranker import Ranker
 from recsys.recommender.point_in_time import ScoredCandidates
 from recsys.recommender.requests import Contribution, RankedItem, Tier
+from recsys.text import Calibration
 
 Compose = Callable[[int, NDArray[np.int32]], Composition]
 """Given a request's number and its candidates' item rows, best first, what to make of them."""
@@ -46,7 +48,10 @@ def as_ranked(_: int, ranked: NDArray[np.int32]) -> Composition:
 
 
 def ranked_pages(
-    scored: ScoredCandidates, ranker: Ranker, item_ids: Sequence[str], compose: Compose
+    scored: ScoredCandidates,
+    models: tuple[Ranker, Calibration],
+    item_ids: Sequence[str],
+    compose: Compose,
 ) -> Iterator[Page]:
     """Rank all requests with one matrix through the ranker, then make a page of each ranking.
 
@@ -55,8 +60,10 @@ def ranked_pages(
     Raises:
         ModelError: a feature that the ranker was fitted on is not there.
     """
+    ranker, calibration = models
     features = scored.features.seeing(ranker.names)
     score = ranker.predict(features.values)
+    probability = calibration.probability(scored.cross_encoder)
     candidates = scored.candidates
     for i in range(candidates.count):
         rows = np.arange(candidates.offsets[i], candidates.offsets[i + 1])
@@ -65,23 +72,32 @@ def ranked_pages(
         page = ranked[composed.places]
         labels = [composed.labels.get(place) for place in composed.places.tolist()]
         items = (
-            _item(scored, row, item_ids, float(score[row]), label)
+            _item(
+                candidates,
+                row,
+                item_ids[candidates.item[row]],
+                label,
+                (score[row], probability[row]),
+            )
             for row, label in zip(page.tolist(), labels, strict=True)
         )
         yield Page(tuple(items), features.values[page])
 
 
 def _item(
-    scored: ScoredCandidates, row: int, item_ids: Sequence[str], score: float, label: str | None
+    candidates: Candidates,
+    row: int,
+    item_id: str,
+    label: str | None,
+    scores: tuple[float, float],
 ) -> RankedItem:
-    candidates = scored.candidates
-    logit = float(scored.cross_encoder[row])
+    score, probability = map(float, scores)
     ranks = candidates.source_ranks[row]
     brought = {name for name, rank in zip(candidates.source_names, ranks, strict=True) if rank >= 0}
     return RankedItem(
-        item_id=item_ids[candidates.item[row]],
+        item_id=item_id,
         score=score,
         tier=Tier.RANKER,
-        cross_encoder_score=None if np.isnan(logit) else logit,
+        cross_encoder_score=None if np.isnan(probability) else probability,
         sources=tuple(sorted(brought | ({label} if label else set()))),
     )

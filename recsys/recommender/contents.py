@@ -21,7 +21,7 @@ from recsys.ranker import Ranker, RankerTier
 from recsys.recommender.catalogue import Catalogue
 from recsys.recommender.texts import TextModels
 from recsys.retrieval import CoOccurrence, ItemNeighbours, VectorIndex
-from recsys.text import BiEncoder, CrossEncoder, StateTable, TextScorer
+from recsys.text import BiEncoder, Calibration, CrossEncoder, StateTable, TextScorer
 
 CONFIGURATION: Final = "configuration.json"
 CATALOGUE: Final = "catalogue.jsonl"
@@ -48,6 +48,7 @@ class Contents:
         texts: encoders and what they computed for the catalogue.
         co_occurrence: tables from the log.
         rankers: the final stage, one for each tier.
+        calibration: of the cross-encoder's purchase logit.
         rules: the shop's own, for pages; a folder without their file has none.
     """
 
@@ -57,6 +58,7 @@ class Contents:
     texts: TextModels
     co_occurrence: CoOccurrence
     rankers: Mapping[RankerTier, Ranker]
+    calibration: Calibration
     rules: MerchandisingRules
 
     def save(self, folder: Path) -> None:
@@ -84,6 +86,7 @@ class Contents:
         for tier, ranker in self.rankers.items():
             (folder / RANKER / tier).mkdir()
             ranker.save(folder / RANKER / tier)
+        self.calibration.save(folder / CROSS_ENCODER)
         if len(self.rules):
             save_arrays(folder / MERCHANDISING, self.rules.arrays())
 
@@ -103,6 +106,7 @@ class Contents:
             texts=_load_texts(folder, configuration),
             co_occurrence=CoOccurrence.load(folder / CO_OCCURRENCE),
             rankers={tier: Ranker.load(folder / RANKER / tier, threads) for tier in RankerTier},
+            calibration=Calibration.load(folder / CROSS_ENCODER),
             rules=_load_rules(folder / MERCHANDISING),
         )
         contents.check()

@@ -323,7 +323,8 @@ class Recommender:
         tier: RankerTier = RankerTier.FULL,
     ) -> list[RankedList]:
         ranker = self._contents.rankers[tier]
-        pages = ranked_pages(scored, ranker, self._catalogue.item_ids, compose)
+        models = ranker, self._contents.calibration
+        pages = ranked_pages(scored, models, self._catalogue.item_ids, compose)
         answers = []
         for request, page in zip(batch, pages, strict=True):
             items = page.explained(ranker) if request.explain else page.items

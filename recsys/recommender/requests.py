@@ -99,7 +99,7 @@ class RankedItem:
         item_id: as in the catalogue, or as the caller gave it when unknown.
         score: final score, higher is better, comparable within one answer only; 0 when unknown.
         tier: the stage that scored it last.
-        cross_encoder_score: raw logit of the purchase output; None where it was not run.
+        cross_encoder_score: calibrated probability of a purchase; None where it was not run.
         sources: candidate sources that brought it, and `pinned`, `boosted` or `buried` where a
             merchandising rule did that to it; sorted.
         explanation: contributions by group, largest magnitude first; empty unless asked for.

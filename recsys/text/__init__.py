@@ -1,6 +1,7 @@
 """Item and shopper texts, and the encoders that read them."""
 
 from recsys.text.bi_encoder import BiEncoder
+from recsys.text.calibration import Calibration
 from recsys.text.clean import clean
 from recsys.text.cross_encoder import CLICK, PURCHASE, CrossEncoder, CrossEncoderShape, ShopperSide
 from recsys.text.encode import autocast, encode_states, encode_vectors
@@ -19,6 +20,7 @@ __all__ = [
     "CLICK",
     "PURCHASE",
     "BiEncoder",
+    "Calibration",
     "CrossEncoder",
     "CrossEncoderShape",
     "ShopperSide",
