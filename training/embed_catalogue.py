@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from recsys.bundle import load_arrays, save_arrays
 from recsys.config import Configuration
 from recsys.retrieval import ItemNeighbours, VectorIndex
+from recsys.text import BiEncoder
+from recsys.text.encode import Advance
 
 VECTORS: Final = "vectors.safetensors"
 
@@ -64,3 +66,38 @@ class EncodedCatalogue:
             index=VectorIndex.load(folder),
             neighbours=ItemNeighbours.from_arrays(arrays, ""),
         )
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """A bi-encoder and the catalogue as it sees it.
+
+    Attributes:
+        encoder: gives vectors.
+        catalogue: made of its vectors.
+    """
+
+    encoder: BiEncoder
+    catalogue: EncodedCatalogue
+
+    @classmethod
+    def of(
+        cls,
+        encoder: BiEncoder,
+        texts: Sequence[str],
+        item_ids: Sequence[str],
+        configuration: Configuration,
+        advance: Advance | None = None,
+    ) -> Self:
+        """Embed and index a catalogue.
+
+        Args:
+            encoder: gives the vectors.
+            texts: of the items.
+            item_ids: in the same order.
+            configuration: of texts and retrieval, and the seed.
+            advance: told how many texts are done.
+        """
+        budget = configuration.text.item_max_tokens
+        vectors = encoder.embed(texts, max_tokens=budget, advance=advance)
+        return cls(encoder, EncodedCatalogue.of(vectors, item_ids, configuration))

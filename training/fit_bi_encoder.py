@@ -35,6 +35,7 @@ from transformers import (
 )
 
 from recsys.config import BiEncoderConfig
+from recsys.errors import ConfigurationError
 from recsys.text import TokenTable, autocast, encode_states
 from recsys.text.bert import embed_tokens, freeze_below, layer_count, mean_pool, run_layers
 from recsys.text.encode import Precision, batches_by_length
@@ -61,6 +62,9 @@ class TextTower(InputModule):
         tokens: their token ids.
         frozen_layers: lowest layers that stay as they are, the embeddings with the first.
         precision: of the passes.
+
+    Raises:
+        ConfigurationError: no layer is left to train.
     """
 
     def __init__(
@@ -71,7 +75,13 @@ class TextTower(InputModule):
         frozen_layers: int,
         precision: Precision,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
+        if frozen_layers >= layer_count(bert):
+            raise ConfigurationError(
+                f"bi_encoder.frozen_layers is {frozen_layers}, but the pretrained model has "
+                f"{layer_count(bert)} layers; leave at least one to train, or set "
+                "bi_encoder.enabled to false"
+            )
         freeze_below(bert, frozen_layers)
         self.bert = bert
         self._row = {text: row for row, text in reversed(list(enumerate(texts)))}
@@ -87,10 +97,11 @@ class TextTower(InputModule):
     def train(self, mode: bool = True) -> TextTower:
         """Stay in evaluation mode."""
         del mode
-        return super().train(mode=False)
+        super().train(mode=False)
+        return self
 
     def preprocess(
-        self, inputs: Sequence[str], prompt: str | None = None, **_: object
+        self, inputs: Sequence[Any], prompt: str | None = None, **_: object
     ) -> dict[str, Tensor]:
         """Rows of texts as `input_ids`, int64 (n, 1)."""
         del prompt
@@ -172,12 +183,12 @@ class _Best(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        metrics: dict[str, float],
-        **_: object,
+        **given: Any,
     ) -> None:
         del args
-        if metrics[EVALUATED] > self._figure:
-            self._figure, self.step, self._waited = metrics[EVALUATED], state.global_step, 0
+        latest = given["metrics"][EVALUATED]
+        if latest > self._figure:
+            self._figure, self.step, self._waited = latest, state.global_step, 0
             trained = (name for name, p in self._bert.named_parameters() if p.requires_grad)
             weights = self._bert.state_dict()
             self._weights = {name: weights[name].clone() for name in trained}
@@ -193,7 +204,7 @@ class _Evaluator(SentenceEvaluator):
     """What early stopping looks at, as the trainer calls it."""
 
     def __init__(self, tower: TextTower, validate: Validate) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._tower = tower
         self._validate = validate
 

@@ -162,7 +162,7 @@ def _mutual_information(taken: Matrix, pairs: Pairs) -> NDArray[np.float64]:
     distinct, place = np.unique(low * items + high, return_inverse=True)
     low, high = np.divmod(distinct, items)
     shoppers = _shoppers_of_both(taken, Pairs(low, high))
-    others = taken.T @ (np.diff(taken.indptr) - 1.0)
+    others = np.asarray(taken.T @ (np.diff(taken.indptr) - 1.0))
     information = np.zeros(len(distinct))
     enough = shoppers >= SHOPPERS_OF_A_PAIR
     chance = others[low[enough]] * others[high[enough]] / others.sum()
@@ -246,8 +246,8 @@ def searches_of(log: InteractionLog, events: pl.LazyFrame) -> Searches:
     cleaned = np.array([clean(query) for query in rows["query"]], np.str_)
     worded = np.flatnonzero(cleaned != "")
     queries, place = np.unique(cleaned[worded], return_inverse=True)
-    session, item = (rows[name].to_numpy().astype(np.int64)[worded] for name in ("session", "item"))
-    return Searches(session, place.astype(np.int64), item, tuple(queries.tolist()))
+    columns = (rows[name].to_numpy().astype(np.int64)[worded] for name in ("session", "item"))
+    return Searches(next(columns), place.astype(np.int64), next(columns), tuple(queries.tolist()))
 
 
 def _distinct(pairs: Pairs, same: NDArray[np.int64]) -> Pairs:
@@ -264,4 +264,4 @@ def _spread(pairs: Pairs, same: NDArray[np.int64], limit: int) -> Pairs:
     order = np.argsort(ends.ravel(), kind="stable")
     place = np.empty(ends.size, np.int64)
     place[order] = place_in_run(ends.ravel()[order])
-    return pairs.take((place.reshape(ends.shape) < limit).all(axis=1))
+    return pairs.take(place.reshape(ends.shape).max(axis=1, initial=0) < limit)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import polars as pl
@@ -16,14 +15,14 @@ from rich.progress import Progress
 from recsys.config import Configuration
 from recsys.evaluation import bootstrap_difference, bootstrap_mean
 from recsys.text import BiEncoder, TokenTable
-from training.embed_catalogue import EncodedCatalogue
+from training.embed_catalogue import EncodedCatalogue, EncodedTexts
 from training.fit_bi_encoder import (
     BiFitJob,
-    FitResult,
     TextTower,
     fit_bi_encoder,
     with_negatives,
 )
+from training.fit_cross_encoder import FitResult
 from training.item_pairs import Pairs, TextPairs, near_and_taken_together, text_pairs
 from training.text_recall import RECALL, Embed, Recalls, RecallTask, recall_tasks
 from training.training_data import TrainingData
@@ -33,37 +32,18 @@ Tasks = Mapping[str, RecallTask]
 Measured = Mapping[str, Recalls]
 
 
-@dataclass(frozen=True)
-class EncodedTexts:
-    """A bi-encoder and the catalogue as it sees it.
+def text_recalls(texts: EncodedTexts, tasks: Tasks, configuration: Configuration) -> Measured:
+    """Recall of each request of each task by an encoder."""
 
-    Attributes:
-        encoder: gives vectors.
-        catalogue: of its vectors.
-    """
+    def embed(queries: Sequence[str]) -> NDArray[np.float32]:
+        return texts.encoder.embed(queries, max_tokens=configuration.text.query_max_tokens)
 
-    encoder: BiEncoder
-    catalogue: EncodedCatalogue
-
-    @classmethod
-    def of(cls, encoder: BiEncoder, data: TrainingData, configuration: Configuration) -> Self:
-        """Embed and index the catalogue."""
-        vectors = encoder.embed(data.texts, max_tokens=configuration.text.item_max_tokens)
-        return cls(encoder, EncodedCatalogue.of(vectors, data.log.item_ids, configuration))
-
-    def measure(self, tasks: Tasks, configuration: Configuration) -> Measured:
-        """Recall of each request of each task."""
-
-        def embed(queries: Sequence[str]) -> NDArray[np.float32]:
-            return self.encoder.embed(queries, max_tokens=configuration.text.query_max_tokens)
-
-        return measure(tasks, self.catalogue, embed, configuration)
+    return _measured(texts.catalogue, embed, tasks, configuration)
 
 
-def measure(
-    tasks: Tasks, catalogue: EncodedCatalogue, embed: Embed, configuration: Configuration
+def _measured(
+    catalogue: EncodedCatalogue, embed: Embed, tasks: Tasks, configuration: Configuration
 ) -> Measured:
-    """Recall of each request of each task; `embed` is for the queries."""
     return {
         name: task.recalls(catalogue, embed, configuration.retrieval)
         for name, task in tasks.items()
@@ -109,7 +89,8 @@ def tune_bi_encoder(
     job = BiFitJob(configuration.bi_encoder, folder, configuration.seed, progress)
     tuned, result = _tuned(data, pairs, (untuned, validation), configuration, job)
     before, after = (
-        [e.measure(t, configuration) for t in (validation, test)] for e in (untuned, tuned)
+        [text_recalls(texts, tasks, configuration) for tasks in (validation, test)]
+        for texts in (untuned, tuned)
     )
     kept = figure(after[0]) > figure(before[0])
     chosen_by = f"{figure(after[0]):.4f} tuned, {figure(before[0]):.4f} untuned"
@@ -147,14 +128,14 @@ def _tuned(
 
     def validate(embed: Embed) -> float:
         catalogue = EncodedCatalogue.of(embed(data.texts), data.log.item_ids, configuration)
-        return figure(measure(validation, catalogue, embed, configuration))
+        return figure(_measured(catalogue, embed, validation, configuration))
 
     train = _as_texts(pairs.pairs, pairs.texts)
     if job.config.hard_negatives:
         known = _known(data, pairs, untuned.catalogue)
         train = with_negatives(train, known, data.texts, tower, job.config.hard_negatives)
     result = fit_bi_encoder(tower, train, validate, job)
-    return EncodedTexts.of(encoder, data, configuration), result
+    return EncodedTexts.of(encoder, data.texts, data.log.item_ids, configuration), result
 
 
 def _tower(
