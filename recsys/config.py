@@ -156,6 +156,59 @@ class CrossEncoderConfig(_Section):
         return self
 
 
+class BiEncoderConfig(_Section):
+    """The bi-encoder's fine-tuning on what goes together in the shop.
+
+    The tuned weights are published only if they find more of what shoppers took up next in the
+    validation slice than the pretrained ones do.
+    """
+
+    enabled: bool = True
+    """Whether to fine-tune at all."""
+
+    max_pairs: int = Field(default=12_000, ge=1)
+    """Training pairs; a seeded sample when the log has more."""
+
+    max_pairs_per_item: int = Field(default=60, ge=1)
+    """Pairs of those that an item may be in, so that what everybody takes does not fill them."""
+
+    query_share: float = Field(default=0.3, ge=0, le=1)
+    """Share of the pairs that are a query and an item taken up for it, where the log has any."""
+
+    hard_negatives: int = Field(default=0, ge=0)
+    """Mined negatives beside each pair: items near the anchor by text that don't go with it."""
+
+    batch_size: int = Field(default=128, ge=2)
+    """Pairs in one optimiser step; each is compared with the other pairs of its batch."""
+
+    epochs: float = Field(default=1.0, gt=0)
+    """Passes over the training pairs."""
+
+    learning_rate: float = Field(default=2e-4, gt=0)
+    """Peak rate (AdamW)."""
+
+    similarity_scale: float = Field(default=5.0, gt=0)
+    """Cosines are multiplied by it before the softmax; its inverse is the temperature."""
+
+    frozen_layers: int = Field(default=4, ge=0)
+    """Lowest transformer layers kept as pretrained; the embeddings are frozen with the first."""
+
+    weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW's decoupled weight decay."""
+
+    warmup_share: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the steps over which the rate rises; it then falls linearly to zero."""
+
+    evaluation_steps: int = Field(default=20, ge=1)
+    """Optimiser steps between two evaluations."""
+
+    patience: int = Field(default=3, ge=1)
+    """Evaluations without a better validation Recall@100 after which fine-tuning stops."""
+
+    max_evaluation_requests: int = Field(default=1_500, ge=1)
+    """Shoppers of an evaluation, and as many searches; a seeded sample when there are more."""
+
+
 class RetrievalConfig(_Section):
     """How many candidates each source may bring."""
 
@@ -285,8 +338,11 @@ class Configuration(_Section):
     windows: WindowsConfig = WindowsConfig()
     """Division of the history by time."""
 
+    bi_encoder: BiEncoderConfig = BiEncoderConfig()
+    """Fine-tuning of the encoder behind the index."""
+
     cross_encoder: CrossEncoderConfig = CrossEncoderConfig()
-    """Fine-tuning."""
+    """Fine-tuning of the encoder that scores candidates."""
 
     retrieval: RetrievalConfig = RetrievalConfig()
     """Candidates."""

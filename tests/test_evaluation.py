@@ -214,7 +214,7 @@ def test_fine_tuning_and_importance_are_plotted_even_when_there_is_little(tmp_pa
     one = {"NDCG@10": Estimate(mean=0.3, low=0.28, high=0.33)}
     for name, curve, values in (("full", history, one), ("empty", [], {})):
         path = tmp_path / f"{name}.png"
-        plot_fine_tuning(curve, values, values, path)
+        plot_fine_tuning(curve, values, values, path, metric=HEADLINE)
         assert path.stat().st_size > 10_000
     plot_feature_importance(["price", "age"], [3.0, 0.0], tmp_path / "gain.png")
     plot_feature_importance([], [], tmp_path / "nothing.png")

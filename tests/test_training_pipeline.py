@@ -26,10 +26,11 @@ from training.training_data import read_training_data
 from training.workspace import Workspace
 
 SCRIPT = Path(trainer_script.__file__)
-STAGES = ("catalogue", "cross_encoder", "frame", "ranker")
+STAGES = ("catalogue", "bi_encoder", "cross_encoder", "frame", "ranker")
 MOMENTS = {
-    "work/*/checkpoints/checkpoint-*": ["catalogue"],
-    "work/*/cross_encoder": ["catalogue", "cross_encoder"],
+    "work/*/checkpoints/bi_encoder": ["catalogue"],
+    "work/*/checkpoints/checkpoint-*": ["catalogue", "bi_encoder"],
+    "work/*/cross_encoder": ["catalogue", "bi_encoder", "cross_encoder"],
     "bundles/.tmp-*/cross_encoder": list(STAGES),
 }
 """When training is killed: as soon as the path is there; and the stages finished by then."""
@@ -77,6 +78,7 @@ def test_events_from_the_cut_on_change_no_byte(trained_shop: TrainedShop, tmp_pa
     dataset = trained_shop.tables.write(tmp_path / "shop", events)
     summary = train_quietly(dataset, tmp_path / "registry", trained_shop.configuration)
     assert_same_bundle(tmp_path / "registry" / "bundles" / summary.version, trained_shop.bundle)
+    assert summary.bi_encoder == trained_shop.summary.bi_encoder
     assert summary.encoder == trained_shop.summary.encoder
     assert summary.ranker == trained_shop.summary.ranker
 
@@ -104,6 +106,7 @@ def test_the_bundle_verifies_and_nothing_is_left_of_the_work(trained_shop: Train
     assert list((trained_shop.registry / "work").iterdir()) == []
     report = trained_shop.summary.report
     assert {path.name for path in report.iterdir()} == {
+        "bi_encoder.png",
         "feature_importance.png",
         "fine_tuning.png",
         "training.json",

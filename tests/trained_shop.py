@@ -13,6 +13,7 @@ import polars as pl
 from rich.progress import Progress
 
 from recsys.config import (
+    BiEncoderConfig,
     Configuration,
     CrossEncoderConfig,
     GatesConfig,
@@ -71,6 +72,9 @@ def tiny_configuration(pretrained: Path) -> Configuration:
         threads=1,
         text=TextConfig(pretrained=str(pretrained), item_max_tokens=12, shopper_max_segments=4),
         windows=WindowsConfig(label_days=5, ranker_windows=2, stride_days=5, validation_days=4),
+        bi_encoder=BiEncoderConfig(
+            max_pairs=96, batch_size=16, evaluation_steps=2, max_evaluation_requests=40
+        ),
         cross_encoder=CrossEncoderConfig(
             max_groups=64,
             max_evaluation_groups=20,

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import (
@@ -20,9 +20,6 @@ from transformers import (
     EvalPrediction,
     PrinterCallback,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
     TrainingArguments,
 )
 
@@ -30,6 +27,7 @@ from recsys.config import CrossEncoderConfig
 from recsys.text import CrossEncoder, StateTable, TokenTable, autocast
 from training.examples import PADDING, Groups
 from training.group_objectives import METRIC, group_loss, group_ndcg, ranking_scores
+from training.step_bar import StepBar
 
 Batch = dict[str, Tensor]
 EVALUATED = f"eval_{METRIC}"
@@ -193,36 +191,6 @@ def _starts_meaningful(name: str) -> bool:
     return ".bert." in name or ".metric." in name
 
 
-class _Bar(TrainerCallback):
-    """Shows steps and the latest validation figure on a progress bar."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task: TaskID | None = None
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
-    ) -> None:
-        del args, control
-        self._task = self._progress.add_task("fine-tune", total=state.max_steps)
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
-    ) -> None:
-        del args, control
-        if self._task is not None:
-            self._progress.update(self._task, completed=state.global_step)
-
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
-    ) -> None:
-        del args, control
-        latest = [entry[EVALUATED] for entry in state.log_history if EVALUATED in entry]
-        if self._task is not None and latest:
-            text = f"fine-tune (validation NDCG@10 {latest[-1]:.4f}, best {max(latest):.4f})"
-            self._progress.update(self._task, description=text)
-
-
 def fit_cross_encoder(
     encoder: CrossEncoder, train: Examples, validation: Examples, job: FitJob
 ) -> FitResult:
@@ -242,7 +210,10 @@ def fit_cross_encoder(
         eval_dataset=validation,
         data_collator=train.collate,
         compute_metrics=_metrics,
-        callbacks=[EarlyStoppingCallback(job.config.patience), _Bar(job.progress)],
+        callbacks=[
+            EarlyStoppingCallback(job.config.patience),
+            StepBar(job.progress, "fine-tune", EVALUATED),
+        ],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.get_eval_dataloader = partial(_evaluation_loader, validation)  # type: ignore[method-assign]

@@ -9,37 +9,37 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel
 from rich.progress import Progress
 
 from recsys.bundle import ManifestFields, Registry, canonical_json, load_arrays, save_arrays
 from recsys.config import Configuration
-from recsys.interactions import EventKind
 from recsys.ranker import FitInputs, Ranker, RankerTier
 from recsys.recommender import Contents, TextModels
-from recsys.retrieval import CoOccurrence, ItemNeighbours, VectorIndex, lexical_neighbours
+from recsys.retrieval import CoOccurrence, ItemNeighbours, lexical_neighbours
 from recsys.text import (
     BiEncoder,
-    Calibration,
     CrossEncoder,
     StateTable,
     TextScorer,
     TokenTable,
     encode_states,
 )
+from training.calibrate import calibrate
+from training.embed_catalogue import EncodedCatalogue, EncodedTexts
 from training.gates import Gate, Trained, check_gates, require_passed
-from training.plots import plot_feature_importance, plot_fine_tuning
 from training.process import set_up_process
-from training.ranker_frame import GRADES, load_frame, ranker_frame, save_frame
-from training.report import Estimate
+from training.ranker_frame import load_frame, ranker_frame, save_frame
+from training.text_recall import RECALL
 from training.training_data import TrainingData, read_training_data
-from training.tune_text import EncodedCatalogue, labelled_groups, tune_cross_encoder
+from training.training_plots import plot_training
+from training.tune_bi_encoder import tune_bi_encoder
+from training.tune_text import labelled_groups, tune_cross_encoder
 from training.workspace import Summary, Workspace
 
 CHECKPOINTS = "checkpoints"
-FORMAT = 1
+LEXICAL = "lexical.safetensors"
+FORMAT = 2
 """Part of a run's key: stages of another layout are not taken up."""
 
 
@@ -58,8 +58,11 @@ class TrainingSummary(BaseModel):
     gates: tuple[Gate, ...]
     """What the new models were compared with before they were published."""
 
+    bi_encoder: dict[str, Any]
+    """Fine-tuning: whether the weights were kept and why, recall before and after, steps, pairs."""
+
     encoder: dict[str, Any]
-    """Fine-tuning: test metrics before and after, steps, examples."""
+    """The cross-encoder's fine-tuning: test metrics before and after, steps, examples."""
 
     ranker: dict[str, Any]
     """LightGBM: rows, rounds and held-back NDCG@10 of each tier, gain by feature group."""
@@ -115,7 +118,11 @@ def train(
         version = bundles.publish(folder, run.manifest())
     report = registry / "reports" / version
     summary = run.summary(version, gates, report)
-    _write_report(summary, run.encoder_summary, contents.rankers[RankerTier.FULL], report)
+    report.mkdir(parents=True, exist_ok=True)
+    ranker = contents.rankers[RankerTier.FULL]
+    plot_training(run.bi_encoder_summary, run.encoder_summary, ranker, report)
+    document = summary.model_dump_json(indent=2)
+    (report / "training.json").write_text(document + "\n", encoding="utf-8")
     run.workspace.remove()
     return summary
 
@@ -136,42 +143,48 @@ class _Run:
     threads: int
 
     @cached_property
-    def bi_encoder(self) -> BiEncoder:
-        precision = self.configuration.cross_encoder.precision
-        return BiEncoder.pretrained(self.configuration.text.pretrained, precision)
+    def untuned(self) -> EncodedTexts:
+        """What the pretrained bi-encoder makes of the catalogue."""
+        text, precision = self.configuration.text, self.configuration.cross_encoder.precision
+        encoder = BiEncoder.pretrained(text.pretrained, precision)
+        folder = self.workspace.stage("catalogue", partial(self._encode, encoder))
+        return EncodedTexts(encoder, EncodedCatalogue.load(folder))
+
+    def _encode(self, encoder: BiEncoder, folder: Path) -> Summary:
+        data = self.data
+        task = self.progress.add_task("embed the catalogue", total=len(data.texts))
+        advance = partial(self.progress.advance, task)
+        encoded = EncodedTexts.of(
+            encoder, data.texts, data.log.item_ids, self.configuration, advance
+        )
+        encoded.catalogue.save(folder)
+        per_item = self.configuration.retrieval.neighbours_per_item
+        save_arrays(folder / LEXICAL, lexical_neighbours(data.texts, per_item).arrays(""))
+        return {"items": len(data.texts), "index": encoded.catalogue.index.kind}
 
     @cached_property
-    def encoded(self) -> tuple[EncodedCatalogue, NDArray[np.float32]]:
-        folder = self.workspace.stage("catalogue", self._encode)
-        arrays = load_arrays(folder / "vectors.safetensors")
-        encoded = EncodedCatalogue(
-            bi_encoder=self.bi_encoder,
-            index=VectorIndex.load(folder),
-            neighbours=ItemNeighbours.from_arrays(arrays, "neighbours."),
-            lexical=ItemNeighbours.from_arrays(arrays, "lexical."),
-        )
-        return encoded, arrays["vectors"].astype(np.float32)
+    def encoded(self) -> EncodedTexts:
+        """What the bi-encoder that is served makes of the catalogue."""
+        folder = self.workspace.stage("bi_encoder", self._tune_bi_encoder)
+        if not self.bi_encoder_summary["kept"]:
+            return self.untuned
+        known = self.untuned.encoder
+        encoder = BiEncoder.load(folder, known.tokenizer, known.precision)
+        return EncodedTexts(encoder, EncodedCatalogue.load(folder))
 
-    def _encode(self, folder: Path) -> Summary:
-        texts = self.data.texts
-        task = self.progress.add_task("embed the catalogue", total=len(texts))
-        vectors = self.bi_encoder.embed(
-            texts,
-            max_tokens=self.configuration.text.item_max_tokens,
-            advance=partial(self.progress.advance, task),
+    def _tune_bi_encoder(self, folder: Path) -> Summary:
+        place = self.workspace.folder / CHECKPOINTS / "bi_encoder"
+        chosen, summary = tune_bi_encoder(
+            self.data, self.untuned, self.configuration, place, self.progress
         )
-        retrieval = self.configuration.retrieval
-        index = VectorIndex.build(
-            self.data.log.item_ids, vectors, retrieval.flat_index_limit, self.configuration.seed
-        )
-        neighbours = index.neighbours(vectors, retrieval.neighbours_per_item)
-        lexical = lexical_neighbours(texts, retrieval.neighbours_per_item)
-        index.save(folder)
-        save_arrays(
-            folder / "vectors.safetensors",
-            {"vectors": vectors} | neighbours.arrays("neighbours.") | lexical.arrays("lexical."),
-        )
-        return {"items": len(texts), "index": index.kind, "recall": index.recall}
+        if summary["kept"]:
+            chosen.encoder.save(folder)
+            chosen.catalogue.save(folder)
+        return summary
+
+    @property
+    def bi_encoder_summary(self) -> Summary:
+        return self.workspace.summary("bi_encoder")
 
     @cached_property
     def cross_encoder(self) -> CrossEncoder:
@@ -179,7 +192,7 @@ class _Run:
 
     def _tune(self, folder: Path) -> Summary:
         task = self.progress.add_task("label examples", total=1)
-        groups = labelled_groups(self.data, self.encoded[0], self.configuration)
+        groups = labelled_groups(self.data, self.untuned.catalogue.neighbours, self.configuration)
         self.progress.advance(task)
         checkpoints = self.workspace.folder / CHECKPOINTS
         encoder, summary = tune_cross_encoder(
@@ -194,17 +207,19 @@ class _Run:
 
     @cached_property
     def texts(self) -> TextModels:
-        encoded, vectors = self.encoded
+        encoder, catalogue = self.encoded.encoder, self.encoded.catalogue
+        lexical = load_arrays(self.workspace.folder / "catalogue" / LEXICAL)
         return TextModels(
-            bi_encoder=self.bi_encoder,
-            vectors=vectors,
-            index=encoded.index,
-            neighbours=encoded.neighbours,
-            lexical=encoded.lexical,
+            bi_encoder=encoder,
+            vectors=catalogue.vectors,
+            untuned_vectors=self.untuned.catalogue.vectors,
+            index=catalogue.index,
+            neighbours=catalogue.neighbours,
+            lexical=ItemNeighbours.from_arrays(lexical, ""),
             scorer=TextScorer(
                 model=self.cross_encoder,
                 states=self._states(),
-                tokenizer=self.bi_encoder.tokenizer,
+                tokenizer=self.untuned.encoder.tokenizer,
                 query_max_tokens=self.configuration.text.query_max_tokens,
                 precision=self.configuration.cross_encoder.precision,
             ),
@@ -213,7 +228,7 @@ class _Run:
 
     def _states(self) -> StateTable:
         budget = self.configuration.text.item_max_tokens
-        tokens = TokenTable.build(self.bi_encoder.tokenizer, self.data.texts, budget)
+        tokens = TokenTable.build(self.untuned.encoder.tokenizer, self.data.texts, budget)
         task = self.progress.add_task("item states", total=len(tokens.lengths))
         return encode_states(
             self.cross_encoder.bert,
@@ -251,18 +266,6 @@ class _Run:
         frame = ranker_frame(self.data, self.texts, self.configuration, self.progress)
         return save_frame(frame, folder)
 
-    @cached_property
-    def calibration(self) -> Calibration:
-        """Fitted on the held-back shoppers, who keep all their candidates.
-
-        Their windows are later than anything the encoder was trained on.
-        """
-        frame = self.frame
-        held_back = np.repeat(frame.held_back, frame.sizes)
-        bought = frame.labels >= min(GRADES[EventKind.PURCHASE], int(frame.labels.max(initial=1)))
-        logits = frame.values[:, frame.names.index("text_cross_purchase")]
-        return Calibration.fit(logits[held_back], bought[held_back])
-
     def trained(self) -> Trained:
         """What the gates look at."""
         return Trained(
@@ -283,7 +286,7 @@ class _Run:
             texts=self.texts,
             co_occurrence=CoOccurrence.build(self.data.log, neighbours),
             rankers=rankers,
-            calibration=self.calibration,
+            calibration=calibrate(self.frame),
             rules=self.data.rules,
         )
 
@@ -298,18 +301,29 @@ class _Run:
                 "ranker_ndcg@10": self.rankers[RankerTier.FULL].held_back_ndcg,
                 "encoder_ndcg@10": encoder["test_after"]["mean"],
                 "untuned_encoder_ndcg@10": encoder["test_before"]["mean"],
+                **self._text_recalls(),
             },
         )
 
+    def _text_recalls(self) -> dict[str, float]:
+        """Test Recall@100 of the served and of the untuned text neighbours, by task."""
+        summary = self.bi_encoder_summary
+        served = "after" if summary["kept"] else "before"
+        return {
+            f"{name}{task}_{RECALL}": recalls[RECALL][when]["mean"]
+            for task, recalls in summary.get("test", {}).items()
+            for name, when in (("text_", served), ("untuned_text_", "before"))
+        }
+
     def summary(self, version: str, gates: tuple[Gate, ...], report: Path) -> TrainingSummary:
-        encoder = {k: v for k, v in self.encoder_summary.items() if k != "history"}
         frame = self.workspace.summary("frame")
         return TrainingSummary(
             version=version,
             horizon=self.data.horizon,
             slices=self.data.split.describe(),
             gates=gates,
-            encoder=encoder,
+            bi_encoder=_without_history(self.bi_encoder_summary),
+            encoder=_without_history(self.encoder_summary),
             ranker={
                 "tiers": self.workspace.summary("ranker"),
                 **{name: frame[name] for name in ("requests", "rows", "positives")},
@@ -319,6 +333,10 @@ class _Run:
         )
 
 
+def _without_history(summary: Summary) -> Summary:
+    return {name: value for name, value in summary.items() if name != "history"}
+
+
 def _by_group(ranker: Ranker) -> dict[str, float]:
     """Share of the total gain by feature group, largest first."""
     shares: dict[str, float] = {}
@@ -326,21 +344,3 @@ def _by_group(ranker: Ranker) -> dict[str, float]:
         group = ranker.groups[name]
         shares[group] = shares.get(group, 0.0) + gain
     return dict(sorted(shares.items(), key=lambda item: -item[1]))
-
-
-def _write_report(summary: TrainingSummary, encoder: Summary, ranker: Ranker, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    estimates = {
-        key: {"NDCG@10": Estimate(**{k: encoder[name][k] for k in ("mean", "low", "high")})}
-        for key, name in (("before", "test_before"), ("after", "test_after"))
-    }
-    plot_fine_tuning(
-        encoder["history"], estimates["before"], estimates["after"], folder / "fine_tuning.png"
-    )
-    importance = ranker.importance()
-    plot_feature_importance(
-        list(importance), list(importance.values()), folder / "feature_importance.png"
-    )
-    (folder / "training.json").write_text(
-        summary.model_dump_json(indent=2) + "\n", encoding="utf-8"
-    )

@@ -59,24 +59,28 @@ def plot_fine_tuning(
     before: Mapping[str, Estimate],
     after: Mapping[str, Estimate],
     path: Path,
+    *,
+    metric: str,
 ) -> None:
     """Curves of a fine-tuning, and test metrics before and after it.
 
     Args:
         history: entries as in `Trainer.state.log_history`: `step` and either `loss` (training) or
-            `eval_loss` and `eval_ndcg@10` (validation); others are skipped. May be empty.
+            `eval_loss` and the metric after `eval_` (validation); others are skipped. May be empty.
         before: test metrics of the pretrained model, by name.
-        after: the same metrics of the kept checkpoint.
+        after: the same metrics of the best checkpoint.
         path: the PNG file.
+        metric: key of what was validated, higher is better.
     """
+    name = metric.upper() if metric == HEADLINE else metric.capitalize()
     with _style():
         figure = Figure(figsize=(14, 4.4), layout="constrained")
         ((losses, quality, bars),) = _panels(figure, 3)
         _draw_curve(losses, history, "loss", "training")
         _draw_curve(losses, history, "eval_loss", "validation")
-        _draw_curve(quality, history, f"eval_{HEADLINE}", "validation")
-        for axes, title in ((losses, "Loss"), (quality, "NDCG@10 on the validation slice")):
-            _mark_best(axes, history)
+        _draw_curve(quality, history, f"eval_{metric}", "validation")
+        for axes, title in ((losses, "Loss"), (quality, f"{name} on the validation slice")):
+            _mark_best(axes, history, f"eval_{metric}")
             axes.set_title(title)
             axes.set_xlabel("optimiser step")
         _draw_before_after(bars, before, after)
@@ -152,13 +156,12 @@ def _draw_curve(axes: Axes, history: Sequence[Mapping[str, float]], key: str, la
     axes.plot(steps, values, color=colour, marker=marker, markersize=4, label=label)
 
 
-def _mark_best(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
-    """A dotted line at the evaluation with the best NDCG@10: the first of equal ones."""
-    key = f"eval_{HEADLINE}"
+def _mark_best(axes: Axes, history: Sequence[Mapping[str, float]], key: str) -> None:
+    """A dotted line at the evaluation with the best figure: the first of equal ones."""
     scored = [entry for entry in history if key in entry]
     if scored:
         best = max(scored, key=lambda entry: entry[key])["step"]
-        axes.axvline(best, color=_INK, linestyle=":", linewidth=1.3, label=f"kept: step {best:g}")
+        axes.axvline(best, color=_INK, linestyle=":", linewidth=1.3, label=f"best: step {best:g}")
         axes.legend()
 
 

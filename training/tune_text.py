@@ -13,9 +13,8 @@ from rich.progress import Progress
 
 from recsys.config import Configuration
 from recsys.evaluation import bootstrap_difference, bootstrap_mean
-from recsys.retrieval import ItemNeighbours, VectorIndex
+from recsys.retrieval import ItemNeighbours
 from recsys.text import (
-    BiEncoder,
     CrossEncoder,
     CrossEncoderShape,
     TokenTable,
@@ -45,23 +44,6 @@ from training.training_data import TrainingData
 
 
 @dataclass(frozen=True)
-class EncodedCatalogue:
-    """What the bi-encoder makes of the catalogue.
-
-    Attributes:
-        bi_encoder: untuned.
-        index: over the vectors.
-        neighbours: nearest items of each item.
-        lexical: nearest items of each item by words.
-    """
-
-    bi_encoder: BiEncoder
-    index: VectorIndex
-    neighbours: ItemNeighbours
-    lexical: ItemNeighbours
-
-
-@dataclass(frozen=True)
 class LabelledGroups:
     """The encoder's examples, divided by time.
 
@@ -77,16 +59,21 @@ class LabelledGroups:
 
 
 def labelled_groups(
-    data: TrainingData, encoded: EncodedCatalogue, configuration: Configuration
+    data: TrainingData, untuned: ItemNeighbours, configuration: Configuration
 ) -> LabelledGroups:
     """Make all examples; every random draw comes from the configured seed.
+
+    Args:
+        data: log, events and slices.
+        untuned: each item's nearest items by the untuned bi-encoder, for negatives.
+        configuration: how many examples, and of which kind.
 
     Raises:
         EmptyTableError: a slice has no shopper with a history who took up a new item.
     """
     rng = np.random.default_rng([configuration.seed, 1])
     return LabelledGroups(
-        train=_training_groups(data, encoded, configuration, rng),
+        train=_training_groups(data, untuned, configuration, rng),
         validation=_later_groups(data, data.split.validation, configuration),
         test=_later_groups(data, data.split.test, configuration),
     )
@@ -94,7 +81,7 @@ def labelled_groups(
 
 def _training_groups(
     data: TrainingData,
-    encoded: EncodedCatalogue,
+    untuned: ItemNeighbours,
     configuration: Configuration,
     rng: np.random.Generator,
 ) -> Groups:
@@ -108,7 +95,7 @@ def _training_groups(
     queries = [query if keep else "" for query, keep in zip(sessions.query, kept, strict=True)]
     shoppers = render_groups(known, positives, queries, limit)
     created_at = data.catalogue.columns.created_at
-    sampler = NegativeSampler(known, created_at, encoded.neighbours, config.negatives)
+    sampler = NegativeSampler(known, created_at, untuned, config.negatives)
     return sampler.complete(positives, shoppers, sessions.shown, rng)
 
 

@@ -72,11 +72,14 @@ class Contents:
         self.texts.bi_encoder.save(folder / BI_ENCODER)
         self.texts.scorer.model.save(folder / CROSS_ENCODER)
         self.texts.index.save(folder / INDEX)
+        texts = self.texts
+        tuned = texts.untuned_vectors is not texts.vectors
         save_arrays(
             folder / VECTORS,
-            {"vectors": self.texts.vectors}
-            | self.texts.neighbours.arrays("neighbours.")
-            | self.texts.lexical.arrays("lexical."),
+            {"vectors": texts.vectors}
+            | ({"untuned_vectors": texts.untuned_vectors} if tuned else {})
+            | texts.neighbours.arrays("neighbours.")
+            | texts.lexical.arrays("lexical."),
         )
         states = self.texts.scorer.states
         save_arrays(
@@ -122,6 +125,7 @@ class Contents:
         sizes = {
             "log": len(self.log.item_ids),
             "item vectors": len(self.texts.vectors),
+            "untuned item vectors": len(self.texts.untuned_vectors),
             "item states": len(self.texts.scorer.states.lengths),
             "index": len(self.texts.index.item_ids),
             "text neighbours": self.texts.neighbours.items,
@@ -152,10 +156,13 @@ def _load_texts(folder: Path, configuration: Configuration) -> TextModels:
     precision = configuration.cross_encoder.precision
     arrays = load_arrays(folder / VECTORS)
     states = load_arrays(folder / STATES)
+    vectors = arrays["vectors"].astype(np.float32, copy=False)
+    untuned = arrays.get("untuned_vectors", vectors).astype(np.float32, copy=False)
     table = StateTable(torch.from_numpy(states["offsets"]), torch.from_numpy(states["states"]))
     return TextModels(
         bi_encoder=BiEncoder.load(folder / BI_ENCODER, tokenizer, precision),
-        vectors=arrays["vectors"].astype(np.float32),
+        vectors=vectors,
+        untuned_vectors=untuned,
         index=VectorIndex.load(folder / INDEX),
         neighbours=ItemNeighbours.from_arrays(arrays, "neighbours."),
         lexical=ItemNeighbours.from_arrays(arrays, "lexical."),

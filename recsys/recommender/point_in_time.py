@@ -186,13 +186,14 @@ class PointInTime:
     def text_scores(
         self, shoppers: Shoppers, candidates: Candidates
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Best cosine to the shopper's titles and purchase logit, float32 (m,) each.
+        """Best cosine to the shopper's titles by the untuned bi-encoder, and purchase logit.
 
-        Every candidate is scored by both; 0 for the cosine of a shopper without text.
+        Every candidate is scored by both, float32 (m,) each; 0 for the cosine of a shopper without
+        text. No shopper has a query.
         """
         queries = self.queries(shoppers)
         sides = self._sides(shoppers, queries)
-        best = self.texts.similarities(sides, candidates, queries.query_vectors)["similarity_best"]
+        best = self.texts.untuned_similarity(sides, candidates)
         everything = np.ones(len(candidates.item), np.bool_)
         short = self.texts.cut_to(sides, self._config.text.shopper_max_segments)
         return np.nan_to_num(best), self.texts.logits(short, candidates, everything)[:, PURCHASE]

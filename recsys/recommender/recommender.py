@@ -234,11 +234,13 @@ class Recommender:
         """Text scores of all the known items for each request's shopper, behaviour left aside.
 
         Raises:
-            RequestError: an item is unknown.
+            RequestError: an item is unknown, or a request has a query: the scores compare titles.
         """
         rows = self._rows(item_ids)
         if len(rows) != len(item_ids):
             raise RequestError("item_ids", "expected known, distinct items")
+        if any(request.query for request in requests):
+            raise RequestError("query", "text scores compare titles; expected requests without one")
         candidates = given([rows] * len(requests), None)
         shoppers = self._shoppers(requests)
         zero_shot, fine_tuned = self._point.text_scores(shoppers, candidates)

@@ -25,6 +25,8 @@ class TextModels:
     Attributes:
         bi_encoder: gives vectors.
         vectors: float32 (items, d), unit rows in catalogue order.
+        untuned_vectors: the same by the pretrained bi-encoder, to compare with; the same array if
+            that is the one in use.
         index: over the vectors.
         neighbours: the index's nearest items of each item.
         lexical: nearest items of each item by words.
@@ -34,6 +36,7 @@ class TextModels:
 
     bi_encoder: BiEncoder
     vectors: NDArray[np.float32]
+    untuned_vectors: NDArray[np.float32]
     index: VectorIndex
     neighbours: ItemNeighbours
     lexical: ItemNeighbours
@@ -75,20 +78,16 @@ class TextModels:
             float32 (m,) each, NaN for a shopper without text: `similarity_best`, `similarity_mean`,
             `similarity_latest` (the first segment).
         """
-        found = np.full((3, len(candidates.item)), np.nan, np.float32)
-        for i in range(candidates.count):
-            rows = slice(candidates.offsets[i], candidates.offsets[i + 1])
-            segments = shoppers.segments[shoppers.offsets[i] : shoppers.offsets[i + 1]]
-            if not len(segments) or rows.start == rows.stop:
-                continue
-            if segments[0] >= len(self.vectors) and query_vectors is not None:
-                side = query_vectors[i : i + 1]
-            else:
-                side = self.vectors[segments]
-            cosine = self.vectors[candidates.item[rows]] @ side.T
-            found[:, rows] = cosine.max(1), cosine.mean(1), cosine[:, 0]
         names = ("similarity_best", "similarity_mean", "similarity_latest")
-        return dict(zip(names, found, strict=True))
+        cosines = _cosines(self.vectors, shoppers, candidates, query_vectors)
+        return dict(zip(names, cosines, strict=True))
+
+    def untuned_similarity(
+        self, shoppers: ShopperTexts, candidates: Candidates
+    ) -> NDArray[np.float32]:
+        """`similarity_best` by the pretrained bi-encoder, float32 (m,); sides hold titles only."""
+        best: NDArray[np.float32] = _cosines(self.untuned_vectors, shoppers, candidates, None)[0]
+        return best
 
     def neighbourhood(
         self, queries: RetrievalQueries, candidates: Candidates
@@ -124,3 +123,25 @@ class TextModels:
         kept = np.minimum(lengths, max_segments)
         offsets = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
         return replace(shoppers, offsets=offsets, segments=shoppers.segments[place < max_segments])
+
+
+def _cosines(
+    vectors: NDArray[np.float32],
+    shoppers: ShopperTexts,
+    candidates: Candidates,
+    query_vectors: NDArray[np.float32] | None,
+) -> NDArray[np.float32]:
+    """Best, mean and first cosine of each candidate to its shopper's side: (3, m)."""
+    found = np.full((3, len(candidates.item)), np.nan, np.float32)
+    for i in range(candidates.count):
+        rows = slice(candidates.offsets[i], candidates.offsets[i + 1])
+        segments = shoppers.segments[shoppers.offsets[i] : shoppers.offsets[i + 1]]
+        if not len(segments) or rows.start == rows.stop:
+            continue
+        if segments[0] >= len(vectors) and query_vectors is not None:
+            side = query_vectors[i : i + 1]
+        else:
+            side = vectors[segments]
+        cosine = vectors[candidates.item[rows]] @ side.T
+        found[:, rows] = cosine.max(1), cosine.mean(1), cosine[:, 0]
+    return found
