@@ -11,6 +11,7 @@ import pytest
 from rich.progress import Progress
 from trained_shop import TrainedShop
 
+from recsys.config import LabelGrades
 from recsys.interactions import EventKind
 from recsys.ranker import FitInputs
 from training.ranker_frame import load_frame, ranker_frame, save_frame, window_labels
@@ -40,7 +41,7 @@ def frame(trained_shop: TrainedShop, data: TrainingData) -> FitInputs:
 
 def test_labels_are_the_strongest_grades_in_the_window(data: TrainingData) -> None:
     log, window = data.log, data.split.windows[-1]
-    labels = window_labels(data, window)
+    labels = window_labels(data, window, LabelGrades())
     grades = {"VIEW": 1, "CLICK": 1, "SHARE": 2, "REVIEW": 2, "ADD_TO_CART": 2, "PURCHASE": 3}
     expected: dict[int, int] = {}
     for row in np.flatnonzero((log.time >= window.start) & (log.time < window.end)):
@@ -56,7 +57,7 @@ def test_labels_are_the_strongest_grades_in_the_window(data: TrainingData) -> No
 def test_a_frame_has_a_request_for_every_shopper_of_every_window(
     trained_shop: TrainedShop, data: TrainingData, frame: FitInputs
 ) -> None:
-    users = window_labels(data, data.split.windows[-1]).users
+    users = window_labels(data, data.split.windows[-1], LabelGrades()).users
     assert len(frame.sizes) == len(frame.held_back) == len(users)
     assert frame.values.shape == (frame.sizes.sum(), len(frame.names))
     assert len(frame.labels) == frame.sizes.sum()
@@ -138,7 +139,7 @@ def created(shop: TrainedShop, data: TrainingData, window: Slice, time: int) -> 
 def test_a_shopper_is_held_back_in_every_window_or_in_none(trained_shop: TrainedShop) -> None:
     data = trained_shop.data
     frame = frame_of(trained_shop, data)
-    users = [window_labels(data, window).users for window in data.split.windows]
+    users = [window_labels(data, window, LabelGrades()).users for window in data.split.windows]
     marks: dict[int, set[bool]] = {}
     for user, held_back in zip(np.concatenate(users).tolist(), frame.held_back, strict=True):
         marks.setdefault(user, set()).add(bool(held_back))

@@ -16,7 +16,14 @@ from recsys.features import (
     ItemStatistics,
     feature_matrix,
 )
-from recsys.interactions import Candidates, Histories, InteractionLog, ItemLists, floor_to_hour
+from recsys.interactions import (
+    Candidates,
+    Histories,
+    InteractionLog,
+    ItemLists,
+    ShownItems,
+    floor_to_hour,
+)
 from recsys.recommender.candidates import Retriever
 from recsys.recommender.texts import SIMILARITY_SEGMENTS, TextModels
 from recsys.retrieval import CoOccurrence, RetrievalQueries
@@ -31,12 +38,14 @@ class Shoppers:
 
     Attributes:
         histories: events before each request.
+        shown: what each shopper was shown before the request.
         context: items each shopper looks at or has in the basket.
         queries: n raw queries, "" for none.
         as_of: int64 (n,), microseconds since the epoch, all within the same full hour.
     """
 
     histories: Histories
+    shown: ShownItems
     context: ItemLists
     queries: list[str]
     as_of: NDArray[np.int64]
@@ -50,6 +59,7 @@ class Shoppers:
         """Requests `first` to `last` (exclusive)."""
         return Shoppers(
             self.histories.rows(first, last),
+            self.shown.rows(first, last),
             self.context.rows(first, last),
             self.queries[first:last],
             self.as_of[first:last],
@@ -129,6 +139,7 @@ class PointInTime:
         logits = self.texts.logits(short, candidates, nearest)
         scores |= {"cross_click": logits[:, CLICK], "cross_purchase": logits[:, PURCHASE]}
         scores |= self.texts.neighbourhood(queries, candidates)
+        scores |= self.texts.context_similarities(shoppers.context, candidates)
         together = self.retriever.co_occurrence.scores(queries, candidates)
         together["similar_shoppers"] = self.retriever.similar_shoppers.scores(queries, candidates)
         features = feature_matrix(
@@ -136,6 +147,7 @@ class PointInTime:
                 items=self._items,
                 statistics=self.statistics(floor_to_hour(int(shoppers.as_of.min()))),
                 histories=shoppers.histories,
+                shown=shoppers.shown,
                 context=shoppers.context,
                 as_of=shoppers.as_of,
                 candidates=candidates,
