@@ -39,13 +39,17 @@ def frame(trained_shop: TrainedShop, data: TrainingData) -> FitInputs:
     return frame_of(trained_shop, data)
 
 
-def test_labels_are_the_strongest_grades_in_the_window(data: TrainingData) -> None:
+@pytest.mark.parametrize(
+    "grades", [LabelGrades(), LabelGrades(purchase=30, click=0, view=0, hide=4, review=5)]
+)
+def test_labels_are_the_strongest_grades_in_the_window(
+    data: TrainingData, grades: LabelGrades
+) -> None:
     log, window = data.log, data.split.windows[-1]
-    labels = window_labels(data, window, LabelGrades())
-    grades = {"VIEW": 1, "CLICK": 1, "SHARE": 2, "REVIEW": 2, "ADD_TO_CART": 2, "PURCHASE": 3}
+    labels = window_labels(data, window, grades)
     expected: dict[int, int] = {}
     for row in np.flatnonzero((log.time >= window.start) & (log.time < window.end)):
-        grade = grades.get(EventKind(log.kind[row]).name, 0)
+        grade = getattr(grades, EventKind(log.kind[row]).name.lower())
         pair = int(log.user[row]) * len(log.item_ids) + int(log.item[row])
         if grade:
             expected[pair] = max(grade, expected.get(pair, 0))
@@ -64,6 +68,16 @@ def test_a_frame_has_a_request_for_every_shopper_of_every_window(
     assert set(frame.labels) == {0, 1, 2, 3}
     assert set(frame.groups) == set(frame.names)
     assert tuple(frame.names) == trained_shop.recommender._contents.ranker.names
+
+
+def test_a_frame_has_the_configured_grades(trained_shop: TrainedShop, data: TrainingData) -> None:
+    grades = LabelGrades(purchase=9, add_to_cart=5, share=0, review=0, click=0, view=0)
+    ranker = trained_shop.configuration.ranker.model_copy(update={"grades": grades})
+    configuration = trained_shop.configuration.model_copy(update={"ranker": ranker})
+    with Progress(disable=True) as progress:
+        texts = trained_shop.recommender._contents.texts
+        found = ranker_frame(data, texts, configuration, progress)
+    assert set(found.labels) == {0, 5, 9}
 
 
 def test_events_from_a_windows_start_on_change_labels_but_no_feature(
