@@ -90,7 +90,12 @@ def test_events_from_a_windows_start_on_change_labels_but_no_feature(
     item[later] = rng.permutation(item[later])
     price[later] += 100.0
     assert len(later) > 100
-    found = frame_of(trained_shop, replace(data, log=replace(log, item=item, price=price)))
+    shown = log.impressions.item.copy()
+    after = np.flatnonzero(log.impressions.time >= start)
+    shown[after] = rng.permutation(shown[after])
+    impressions = replace(log.impressions, item=shown)
+    changed = replace(log, item=item, price=price, impressions=impressions)
+    found = frame_of(trained_shop, replace(data, log=changed))
     np.testing.assert_array_equal(found.values, frame.values)
     np.testing.assert_array_equal(found.sizes, frame.sizes)
     np.testing.assert_array_equal(found.held_back, frame.held_back)
