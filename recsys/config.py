@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -252,8 +252,49 @@ class RetrievalConfig(_Section):
     """Up to this many items the FAISS index is exact; above it, inverted lists."""
 
 
+Grade = Annotated[int, Field(ge=0, le=30)]
+
+
+class LabelGrades(_Section):
+    """Label of an item by the strongest event of its shopper in a label window.
+
+    LightGBM counts a label as a gain of 2^label - 1, as far as label 30: with the defaults, a
+    purchase is worth seven clicks. An event of grade 0 counts as if it had not happened.
+    """
+
+    purchase: Grade = 3
+    """Bought."""
+
+    add_to_cart: Grade = 2
+    """Put into the cart."""
+
+    share: Grade = 2
+    """Shared."""
+
+    review: Grade = 2
+    """Reviewed."""
+
+    click: Grade = 1
+    """Clicked in a list."""
+
+    view: Grade = 1
+    """Looked at."""
+
+    hide: Grade = 0
+    """Hidden."""
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> Self:
+        if not any(self.model_dump().values()):
+            raise ValueError("all grades are 0; give at least one event a grade from 1 to 30")
+        return self
+
+
 class RankerConfig(_Section):
     """The LightGBM ranker."""
+
+    grades: LabelGrades = LabelGrades()
+    """What the ranker learns to put first."""
 
     objectives: tuple[RankerObjective, ...] = Field(
         default=("lambdarank", "rank_xendcg"), min_length=1

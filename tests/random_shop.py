@@ -42,14 +42,46 @@ def random_events(rng: np.random.Generator, users: int, items: int, events: int)
     )
 
 
+def random_impressions(
+    rng: np.random.Generator, users: int, items: int, impressions: int
+) -> pl.DataFrame:
+    """Impressions, some without a position, and the clicks of a minute later on a third of them.
+
+    Two shoppers beside those of `random_events` never click.
+    """
+    shown = random_events(rng, users + 2, items, impressions).drop("price", "quantity")
+    shown = shown.with_columns(
+        event_id=pl.format("shown-{}", "event_id"),
+        event_type=pl.lit("impression"),
+        position=pl.Series(rng.integers(-2, 10, impressions), dtype=pl.Int32),
+    ).with_columns(position=pl.when(pl.col("position") >= 0).then("position"))
+    clicking = pl.col("user_id") < f"user-{users:03}"
+    clicked = (
+        shown.gather_every(3)
+        .filter(clicking)
+        .with_columns(
+            event_id=pl.format("clicked-{}", "event_id"),
+            event_type=pl.lit("click"),
+            event_time=pl.col("event_time") + pl.duration(seconds=pl.int_range(pl.len()) % 60),
+        )
+    )
+    return pl.concat([shown, clicked])
+
+
 def log_of(events: pl.DataFrame, items: int) -> InteractionLog:
     """The log of the events over a catalogue of `items` items."""
     return InteractionLog.build(pl.Series("item_id", item_ids(items)), events.lazy())
 
 
-def random_log(seed: int, users: int = 15, items: int = 30, events: int = 600) -> InteractionLog:
-    """The log of `random_events`."""
-    return log_of(random_events(np.random.default_rng(seed), users, items, events), items)
+def random_log(
+    seed: int, users: int = 15, items: int = 30, events: int = 600, impressions: int = 0
+) -> InteractionLog:
+    """The log of `random_events` and `random_impressions`."""
+    rng = np.random.default_rng(seed)
+    tables = [random_events(rng, users, items, events)]
+    if impressions:
+        tables.append(random_impressions(rng, users, items, impressions))
+    return log_of(pl.concat(tables, how="diagonal"), items)
 
 
 def random_queries(

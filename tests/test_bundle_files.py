@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -82,20 +82,24 @@ def test_json_has_one_spelling(tmp_path: Path) -> None:
 def log() -> InteractionLog:
     events = pl.DataFrame(
         {
-            "event_id": ["e1", "e2", "e3", "e4"],
-            "user_id": ["ünal", "ada", "ada", "ünal"],
-            "item_id": ["i2", "i1", "i2", "gone"],
-            "event_type": ["purchase", "click", "purchase", "click"],
-            "event_time": ["2031-04-02T10:00:00"] * 4,
-            "price": [2.5, None, 1.0, 1.0],
+            "event_id": ["e1", "e2", "e3", "e4", "e5", "e6"],
+            "user_id": ["ünal", "ada", "ada", "ünal", "ada", "ünal"],
+            "item_id": ["i2", "i1", "i2", "gone", "i1", "i3"],
+            "event_type": ["purchase", "click", "purchase", "click", "impression", "impression"],
+            "event_time": ["2031-04-02T10:00:00"] * 6,
+            "price": [2.5, None, 1.0, 1.0, None, None],
+            "position": [None, 3, None, None, 3, 0],
         }
     ).with_columns(pl.col("event_time").str.to_datetime(time_unit="us", time_zone="UTC"))
     return InteractionLog.build(pl.Series(["i1", "i2", "i3"]), events.lazy())
 
 
 def assert_equal_logs(log: InteractionLog, other: InteractionLog) -> None:
-    for name in (field.name for field in fields(InteractionLog)):
-        ours, theirs = getattr(log, name), getattr(other, name)
+    names = {field.name for field in fields(InteractionLog)} - {"impressions"}
+    pairs = [(getattr(log, name), getattr(other, name)) for name in names]
+    shown = vars(log.impressions), vars(other.impressions)
+    pairs += [(shown[0][name], shown[1][name]) for name in shown[0]]
+    for ours, theirs in pairs:
         assert type(ours) is type(theirs)
         np.testing.assert_array_equal(ours, theirs)
         if isinstance(ours, np.ndarray):
@@ -103,6 +107,7 @@ def assert_equal_logs(log: InteractionLog, other: InteractionLog) -> None:
 
 
 def test_log_round_trips(tmp_path: Path, log: InteractionLog) -> None:
+    assert (log.impressions.count, len(log.impressions.clicked)) == (2, 1)
     save_log(log, tmp_path)
     assert_equal_logs(load_log(tmp_path), log)
 
@@ -127,4 +132,22 @@ def test_log_files_that_do_not_belong_together_are_corrupt(
         load_log(tmp_path)
     save_arrays(tmp_path / "log.safetensors", {"item": log.item})
     with pytest.raises(BundleCorruptError, match=r"holds arrays \['item'\], expected"):
+        load_log(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("user", np.zeros(1, np.int32)),
+        ("clicked", np.array([2], np.int32)),
+        ("clicked", np.array([-1], np.int32)),
+        ("click_time", np.zeros(2, np.int64)),
+    ],
+)
+def test_impressions_that_do_not_belong_together_are_corrupt(
+    tmp_path: Path, log: InteractionLog, name: str, values: NDArray[np.int64]
+) -> None:
+    damaged = replace(log.impressions, **{name: values})  # type: ignore[arg-type]
+    save_log(replace(log, impressions=damaged), tmp_path)
+    with pytest.raises(BundleCorruptError, match=r"holds impressions whose arrays do not belong"):
         load_log(tmp_path)

@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from random_shop import END_US, START_US, item_ids, log_of, random_events, random_log
+from random_shop import (
+    END_US,
+    START_US,
+    item_ids,
+    log_of,
+    random_events,
+    random_impressions,
+    random_log,
+)
 
 from recsys.errors import ModelError
 from recsys.features import (
@@ -30,6 +38,7 @@ from recsys.interactions import (
     Histories,
     InteractionLog,
     ItemLists,
+    ShownItems,
 )
 
 ITEMS, USERS = 30, 15
@@ -49,6 +58,7 @@ def columns(seed: int = 0) -> ItemColumns:
 def inputs(log: InteractionLog, seed: int, requests: int = 8) -> FeatureInputs:
     """Requests of random shoppers in the half hour after `AS_OF`."""
     rng = np.random.default_rng(seed)
+    users = rng.integers(-1, len(log.user_ids), requests)
     lists = [np.sort(rng.permutation(ITEMS)[: rng.integers(0, 12)]) for _ in range(requests)]
     candidates = ItemLists.of([rows.tolist() for rows in lists])
     size = len(candidates.item)
@@ -57,7 +67,8 @@ def inputs(log: InteractionLog, seed: int, requests: int = 8) -> FeatureInputs:
     return FeatureInputs(
         items=columns(),
         statistics=ItemStatistics.at(log, AS_OF),
-        histories=log.histories(rng.integers(-1, len(log.user_ids), requests)),
+        histories=log.histories(users),
+        shown=log.shown_to(users),
         context=ItemLists.of(
             [rng.permutation(ITEMS)[: row % 3].tolist() for row in range(requests)]
         ),
@@ -94,6 +105,7 @@ def features_of(history: Histories, items: list[int], context: list[int]) -> dic
         items=columns(),
         statistics=ItemStatistics.at(log, AS_OF),
         histories=history,
+        shown=ShownItems.empty(1),
         context=ItemLists.of([context]),
         as_of=np.array([AS_OF]),
         candidates=Candidates(
@@ -251,22 +263,25 @@ def same(one: FeatureMatrix, other: FeatureMatrix) -> None:
 @settings(max_examples=15, deadline=None)
 def test_events_at_or_after_the_request_change_no_feature(seed: int, moved: int) -> None:
     rng = np.random.default_rng(seed)
-    events = random_events(rng, USERS, ITEMS, 400)
-    time = pl.col("event_time").dt.epoch("us")
-    before = events.filter(time < AS_OF)
-    later = random_events(rng, USERS, ITEMS, 50).with_columns(
-        event_id="late-" + pl.col("event_id"),
+    shown = random_impressions(rng, USERS, ITEMS, 300)
+    events = pl.concat([random_events(rng, USERS, ITEMS, 400), shown], how="diagonal")
+    before = events.filter(pl.col("event_time").dt.epoch("us") < AS_OF)
+    late_clicks = shown.with_columns(event_type=pl.lit("click"))
+    later = [random_events(rng, USERS, ITEMS, 50), shown.head(50), late_clicks]
+    late = pl.concat(later, how="diagonal").with_columns(
+        event_id=pl.format("late-{}", pl.int_range(pl.len())),
         event_time=pl.lit(datetime.fromtimestamp(AS_OF / 1e6, UTC))
         + pl.duration(seconds=pl.int_range(pl.len()) * moved),
     )
     found = []
-    for table in (before, pl.concat([before, later], how="vertical_relaxed")):
+    for table in (before, pl.concat([before, late], how="diagonal_relaxed")):
         log = log_of(table, ITEMS)
-        shoppers = [f"user-{row:03}" for row in range(0, USERS, 2)]
+        shoppers = [f"user-{row:03}" for row in range(0, USERS + 2, 2)]
         users = np.array([log.user_rows.get(shopper, -1) for shopper in shoppers])
         request = replace(
             inputs(log, seed, len(users)),
             histories=log.histories(users),
+            shown=log.shown_to(users),
             as_of=np.full(len(users), AS_OF),
         )
         found.append(feature_matrix(request))
@@ -276,13 +291,14 @@ def test_events_at_or_after_the_request_change_no_feature(seed: int, moved: int)
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=10, deadline=None)
 def test_a_request_has_the_same_features_alone_and_in_a_batch(seed: int) -> None:
-    batch = inputs(random_log(seed % 7), seed)
+    batch = inputs(random_log(seed % 7, impressions=300), seed)
     together = feature_matrix(batch)
     for row in range(batch.candidates.count):
         entries = slice(*batch.candidates.offsets[[row, row + 1]])
         alone = replace(
             batch,
             histories=batch.histories.rows(row, row + 1),
+            shown=batch.shown.rows(row, row + 1),
             context=batch.context.rows(row, row + 1),
             as_of=batch.as_of[row : row + 1],
             candidates=batch.candidates.rows(row, row + 1),
@@ -293,7 +309,7 @@ def test_a_request_has_the_same_features_alone_and_in_a_batch(seed: int) -> None
 
 
 def test_the_order_of_candidates_changes_no_value() -> None:
-    batch = inputs(random_log(4), 5, requests=1)
+    batch = inputs(random_log(4, impressions=300), 5, requests=1)
     batch = replace(batch, candidates=batch.candidates)
     order = np.random.default_rng(0).permutation(len(batch.candidates.item))
     shuffled = replace(
@@ -319,13 +335,14 @@ def test_statistics_from_the_future_are_refused() -> None:
         feature_matrix(leaking)
 
 
-@pytest.mark.parametrize("field", ["context", "as_of", "text_scores", "histories"])
+@pytest.mark.parametrize("field", ["context", "as_of", "text_scores", "histories", "shown"])
 def test_inputs_of_another_size_are_refused_by_name(field: str) -> None:
     wrong: dict[str, object] = {
         "context": ItemLists.empty(3),
         "as_of": np.full(3, AS_OF),
         "text_scores": {"text_scores": np.zeros(2, np.float32)},
         "histories": Histories.empty(3),
+        "shown": ShownItems.empty(3),
     }
     with pytest.raises(ModelError, match=rf"{field}.* of size"):
         feature_matrix(replace(inputs(random_log(5), 1), **{field: wrong[field]}))  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -40,8 +40,10 @@ def build(frame: pl.DataFrame) -> InteractionLog:
 
 
 def assert_equal(one: InteractionLog, other: InteractionLog) -> None:
-    for field in fields(InteractionLog):
-        np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
+    for name in {field.name for field in fields(InteractionLog)} - {"impressions"}:
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    for name, values in vars(one.impressions).items():
+        np.testing.assert_array_equal(values, getattr(other.impressions, name))
 
 
 def micros(seconds: int) -> int:
@@ -102,11 +104,14 @@ def test_arrays_have_the_promised_types() -> None:
     assert log.user_offsets.dtype == np.int64
 
 
-def test_impressions_and_unknown_items_are_left_out() -> None:
+def test_unknown_items_are_left_out_and_impressions_are_kept_apart() -> None:
     log = build(table(ROWS))
     assert "bob" not in log.user_ids
     assert "eve" not in log.user_ids
-    assert_equal(log, build(table(ROWS[:5])))
+    assert (log.impressions.item.tolist(), log.impressions.user.tolist()) == ([1], [-1])
+    without = build(table(ROWS[:5]))
+    assert without.impressions.count == 0
+    assert_equal(replace(log, impressions=without.impressions), without)
 
 
 @given(events, st.randoms(use_true_random=False))

@@ -69,7 +69,7 @@ def test_the_usual_rebuy_interval_of_an_item_leans_on_that_of_all() -> None:
 
 
 def test_statistics_are_the_same_within_an_hour() -> None:
-    log = random_log(6)
+    log = random_log(6, impressions=300)
     hour = AS_OF - AS_OF % HOUR_US
     first, last = ItemStatistics.at(log, hour), ItemStatistics.at(log, hour + HOUR_US - 1)
     for name, values in vars(first).items():

@@ -11,6 +11,7 @@ import pytest
 from rich.progress import Progress
 from trained_shop import TrainedShop
 
+from recsys.config import LabelGrades
 from recsys.interactions import EventKind
 from recsys.ranker import FitInputs, RankerTier
 from training.ranker_frame import load_frame, ranker_frame, save_frame, window_labels
@@ -38,13 +39,17 @@ def frame(trained_shop: TrainedShop, data: TrainingData) -> FitInputs:
     return frame_of(trained_shop, data)
 
 
-def test_labels_are_the_strongest_grades_in_the_window(data: TrainingData) -> None:
+@pytest.mark.parametrize(
+    "grades", [LabelGrades(), LabelGrades(purchase=30, click=0, view=0, hide=4, review=5)]
+)
+def test_labels_are_the_strongest_grades_in_the_window(
+    data: TrainingData, grades: LabelGrades
+) -> None:
     log, window = data.log, data.split.windows[-1]
-    labels = window_labels(data, window)
-    grades = {"VIEW": 1, "CLICK": 1, "SHARE": 2, "REVIEW": 2, "ADD_TO_CART": 2, "PURCHASE": 3}
+    labels = window_labels(data, window, grades)
     expected: dict[int, int] = {}
     for row in np.flatnonzero((log.time >= window.start) & (log.time < window.end)):
-        grade = grades.get(EventKind(log.kind[row]).name, 0)
+        grade = getattr(grades, EventKind(log.kind[row]).name.lower())
         pair = int(log.user[row]) * len(log.item_ids) + int(log.item[row])
         if grade:
             expected[pair] = max(grade, expected.get(pair, 0))
@@ -56,13 +61,23 @@ def test_labels_are_the_strongest_grades_in_the_window(data: TrainingData) -> No
 def test_a_frame_has_a_request_for_every_shopper_of_every_window(
     trained_shop: TrainedShop, data: TrainingData, frame: FitInputs
 ) -> None:
-    users = window_labels(data, data.split.windows[-1]).users
+    users = window_labels(data, data.split.windows[-1], LabelGrades()).users
     assert len(frame.sizes) == len(frame.held_back) == len(users)
     assert frame.values.shape == (frame.sizes.sum(), len(frame.names))
     assert len(frame.labels) == frame.sizes.sum()
     assert set(frame.labels) == {0, 1, 2, 3}
     assert set(frame.groups) == set(frame.names)
     assert tuple(frame.names) == trained_shop.recommender._contents.rankers[RankerTier.FULL].names
+
+
+def test_a_frame_has_the_configured_grades(trained_shop: TrainedShop, data: TrainingData) -> None:
+    grades = LabelGrades(purchase=9, add_to_cart=5, share=0, review=0, click=0, view=0)
+    ranker = trained_shop.configuration.ranker.model_copy(update={"grades": grades})
+    configuration = trained_shop.configuration.model_copy(update={"ranker": ranker})
+    with Progress(disable=True) as progress:
+        texts = trained_shop.recommender._contents.texts
+        found = ranker_frame(data, texts, configuration, progress)
+    assert set(found.labels) == {0, 5, 9}
 
 
 def test_events_from_a_windows_start_on_change_labels_but_no_feature(
@@ -75,7 +90,12 @@ def test_events_from_a_windows_start_on_change_labels_but_no_feature(
     item[later] = rng.permutation(item[later])
     price[later] += 100.0
     assert len(later) > 100
-    found = frame_of(trained_shop, replace(data, log=replace(log, item=item, price=price)))
+    shown = log.impressions.item.copy()
+    after = np.flatnonzero(log.impressions.time >= start)
+    shown[after] = rng.permutation(shown[after])
+    impressions = replace(log.impressions, item=shown)
+    changed = replace(log, item=item, price=price, impressions=impressions)
+    found = frame_of(trained_shop, replace(data, log=changed))
     np.testing.assert_array_equal(found.values, frame.values)
     np.testing.assert_array_equal(found.sizes, frame.sizes)
     np.testing.assert_array_equal(found.held_back, frame.held_back)
@@ -138,7 +158,7 @@ def created(shop: TrainedShop, data: TrainingData, window: Slice, time: int) -> 
 def test_a_shopper_is_held_back_in_every_window_or_in_none(trained_shop: TrainedShop) -> None:
     data = trained_shop.data
     frame = frame_of(trained_shop, data)
-    users = [window_labels(data, window).users for window in data.split.windows]
+    users = [window_labels(data, window, LabelGrades()).users for window in data.split.windows]
     marks: dict[int, set[bool]] = {}
     for user, held_back in zip(np.concatenate(users).tolist(), frame.held_back, strict=True):
         marks.setdefault(user, set()).add(bool(held_back))

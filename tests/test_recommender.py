@@ -337,6 +337,7 @@ def test_what_is_served_is_what_training_would_compute(
     users = [data.log.user_rows[user] for user in trained_shop.shoppers[:6]]
     shoppers = Shoppers(
         histories=data.log.histories(np.array(users)),
+        shown=data.log.shown_to(np.array(users)),
         context=ItemLists.empty(len(users)),
         queries=[""] * len(users),
         as_of=np.full(len(users), data.until),

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys.interactions import EventKind
+from recsys.config import LabelGrades
 from recsys.ranker import FitInputs
 from recsys.text import Calibration
-from training.ranker_frame import GRADES
 
 LOGIT = "text_cross_purchase"
 
 
-def calibrate(frame: FitInputs) -> Calibration:
+def calibrate(frame: FitInputs, grades: LabelGrades) -> Calibration:
     """Fit on the held-back shoppers, who keep all their candidates, in every label window.
 
     The windows are later than anything the encoder was trained on. Bought means the grade of a
@@ -22,6 +21,7 @@ def calibrate(frame: FitInputs) -> Calibration:
         ModelError: the cross-encoder scored no candidate of a held-back shopper.
     """
     held_back = np.repeat(frame.held_back, frame.sizes)
-    grade = min(GRADES[EventKind.PURCHASE], max(int(frame.labels.max(initial=0)), 1))
+    strongest = max(int(frame.labels.max(initial=0)), 1)
+    grade = min(grades.purchase or strongest, strongest)
     logits = frame.values[:, frame.names.index(LOGIT)]
     return Calibration.fit(logits[held_back], frame.labels[held_back] >= grade)

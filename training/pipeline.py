@@ -286,7 +286,7 @@ class _Run:
             texts=self.texts,
             co_occurrence=CoOccurrence.build(self.data.log, neighbours),
             rankers=rankers,
-            calibration=calibrate(self.frame),
+            calibration=calibrate(self.frame, self.configuration.ranker.grades),
             rules=self.data.rules,
         )
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from recsys.bundle import load_arrays, save_arrays
-from recsys.config import Configuration
+from recsys.config import Configuration, LabelGrades
 from recsys.evaluation import id_hashes
 from recsys.features import NEVER, ItemColumns
 from recsys.interactions import DAY_US, EventKind, ItemLists, place_in_run
@@ -23,16 +23,6 @@ from training.training_data import TrainingData
 
 REQUESTS_PER_CHUNK: Final = 32
 FRAME: Final = "frame.safetensors"
-GRADES: Final = {
-    EventKind.HIDE: 0,
-    EventKind.VIEW: 1,
-    EventKind.CLICK: 1,
-    EventKind.SHARE: 2,
-    EventKind.REVIEW: 2,
-    EventKind.ADD_TO_CART: 2,
-    EventKind.PURCHASE: 3,
-}
-"""Label of an item by the strongest event in the window."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +45,15 @@ class WindowLabels:
         return np.where(self.pair[place] == pair, self.grade[place], 0)
 
 
-def window_labels(data: TrainingData, window: Slice) -> WindowLabels:
-    """Grades of all (shopper, item) pairs with an event in the window."""
+def window_labels(data: TrainingData, window: Slice, grades: LabelGrades) -> WindowLabels:
+    """Grades of all (shopper, item) pairs with an event of grade above 0 in the window."""
     log = data.log
     inside = np.flatnonzero((log.time >= window.start) & (log.time < window.end))
-    grades = np.array([GRADES[kind] for kind in EventKind])[log.kind[inside]]
-    inside, grades = inside[grades > 0], grades[grades > 0]
+    of_kind = np.array([getattr(grades, kind.name.lower()) for kind in EventKind])
+    inside = inside[of_kind[log.kind[inside]] > 0]
     distinct, place = np.unique(log.pair[inside], return_inverse=True)
     strongest = np.zeros(len(distinct), np.int64)
-    np.maximum.at(strongest, place, grades)
+    np.maximum.at(strongest, place, of_kind[log.kind[inside]])
     return WindowLabels(np.unique(log.user[inside]).astype(np.int64), distinct, strongest)
 
 
@@ -100,7 +90,7 @@ def _window_frame(
     configuration: Configuration,
     progress: Progress,
 ) -> FitInputs:
-    labels = window_labels(data, window)
+    labels = window_labels(data, window, configuration.ranker.grades)
     known = data.log.before(window.start)
     exists = data.catalogue.columns.created_at < window.end
     columns = _without_dates(data.catalogue.columns, ~exists)
@@ -109,6 +99,7 @@ def _window_frame(
     users = _sample(data, labels.users, configuration)
     shoppers = Shoppers(
         histories=known.histories(users),
+        shown=known.shown_to(users),
         context=ItemLists.empty(len(users)),
         queries=[""] * len(users),
         as_of=np.full(len(users), window.start),

@@ -111,11 +111,12 @@ def _sum(
 
 
 def _order_free_sum(events: pl.LazyFrame) -> int:
-    """A sum over the rows that examples read beside the log: impressions and queries."""
-    names = [
-        name
-        for name in ("event_id", "user_id", "item_id", "event_type", "session_id", "query")
-        if name in events.collect_schema().names()
-    ]
+    """A sum over the rows that are read beside the log's arrays: impressions and queries."""
+    read = (
+        *("event_id", "user_id", "item_id", "event_type"),
+        *("session_id", "attribution_token", "position", "query"),
+    )
+    present = events.collect_schema().names()
+    names = [name for name in read if name in present]
     row = pl.struct(pl.col(names).cast(pl.String), pl.col("event_time").dt.epoch("us")).hash(1)
     return int(events.unique("event_id").select(row.sum()).collect(engine="streaming").item() or 0)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from recsys.bundle.arrays import load_arrays, save_arrays
 from recsys.bundle.json_files import load_json, save_json
 from recsys.errors import BundleCorruptError
-from recsys.interactions import InteractionLog
+from recsys.interactions import Impressions, InteractionLog
 
 LOG_ARRAYS: Final = "log.safetensors"
 LOG_IDS: Final = "log_ids.json"
@@ -27,14 +27,25 @@ class _Ids(BaseModel):
     item_ids: tuple[str, ...]
 
 
+_IMPRESSIONS: Final = "impressions"
+_EVENT_ARRAYS: Final = tuple(
+    f.name
+    for f in fields(InteractionLog)
+    if f.name not in _Ids.model_fields and f.name != _IMPRESSIONS
+)
+_IMPRESSION_ARRAYS: Final = tuple(f.name for f in fields(Impressions))
 _ARRAY_NAMES: Final = tuple(
-    sorted(f.name for f in fields(InteractionLog) if f.name not in _Ids.model_fields)
+    sorted([*_EVENT_ARRAYS, *(f"{_IMPRESSIONS}.{name}" for name in _IMPRESSION_ARRAYS)])
 )
 
 
 def save_log(log: InteractionLog, folder: Path) -> None:
     """Write two files into an existing folder; equal logs give equal bytes."""
-    save_arrays(folder / LOG_ARRAYS, {name: getattr(log, name) for name in _ARRAY_NAMES})
+    arrays = {name: getattr(log, name) for name in _EVENT_ARRAYS}
+    arrays |= {
+        f"{_IMPRESSIONS}.{name}": getattr(log.impressions, name) for name in _IMPRESSION_ARRAYS
+    }
+    save_arrays(folder / LOG_ARRAYS, arrays)
     save_json(folder / LOG_IDS, {"user_ids": log.user_ids, "item_ids": log.item_ids})
 
 
@@ -51,12 +62,21 @@ def load_log(folder: Path) -> InteractionLog:
             "train again"
         )
     ids = _load_ids(folder / LOG_IDS)
-    log = InteractionLog(**ids.model_dump(), **arrays)  # type: ignore[arg-type]
+    impressions = Impressions(
+        **{name: arrays.pop(f"{_IMPRESSIONS}.{name}") for name in _IMPRESSION_ARRAYS}  # type: ignore[arg-type]
+    )
+    log = InteractionLog(**ids.model_dump(), **arrays, impressions=impressions)  # type: ignore[arg-type]
     users, rows = len(log.user_ids), len(log.item)
     if len(log.user_offsets) != users + 1 or log.user_offsets[-1] != rows:
         raise BundleCorruptError(
             f"{folder} has {users} user ids and {rows} events, but offsets for "
             f"{len(log.user_offsets) - 1} users and {log.user_offsets[-1]} events; train again"
+        )
+    if not impressions.is_sound():
+        sizes = {name: len(getattr(impressions, name)) for name in _IMPRESSION_ARRAYS}
+        raise BundleCorruptError(
+            f"{folder / LOG_ARRAYS} holds impressions whose arrays do not belong together, of "
+            f"sizes {sizes}; train again"
         )
     return log
 

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import ModelError
+from recsys.features.calendar import calendar
+from recsys.features.exposure import exposure
 from recsys.features.inputs import FeatureInputs
 from recsys.features.item_groups import age, category, popularity, price
 from recsys.features.joined import Block, Joined, rank_within
@@ -24,7 +26,8 @@ class FeatureMatrix:
         values: float32 (m, f), candidates in the order given; NaN where a value is unknown.
         names: the f columns; the same, in the same order, for the same names of scores and sources.
         groups: the group of each column, for explanations: `text`, `co_purchase`, `popularity`,
-            `price`, `category`, `age`, `rebuy`, `interest`, `user` or `source`.
+            `exposure`, `price`, `category`, `age`, `calendar`, `rebuy`, `interest`, `user` or
+            `source`.
     """
 
     values: NDArray[np.float32]
@@ -81,9 +84,11 @@ GROUPS: Final[Mapping[str, Callable[[Joined], Block]]] = {
     "text": text,
     "co_purchase": co_purchase,
     "popularity": popularity,
+    "exposure": exposure,
     "price": price,
     "category": category,
     "age": age,
+    "calendar": calendar,
     "rebuy": rebuy,
     "interest": interest,
     "user": user,

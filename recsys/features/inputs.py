@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import ModelError
 from recsys.features.statistics import NEVER, ItemStatistics
-from recsys.interactions import Candidates, Histories, ItemLists
+from recsys.interactions import Candidates, Histories, ItemLists, ShownItems
 
 Scores = Mapping[str, NDArray[np.float32]]
 
@@ -64,6 +64,7 @@ class FeatureInputs:
         items: the catalogue.
         statistics: one point in time for the whole batch, not after any request's time.
         histories: the shoppers' events; those at or after `as_of` are ignored.
+        shown: what the shoppers were shown; what was at or after `as_of` is ignored.
         context: what each shopper looks at or has in the basket.
         as_of: int64 (n,), microseconds since the epoch, UTC.
         candidates: what is to be ranked.
@@ -74,6 +75,7 @@ class FeatureInputs:
     items: ItemColumns
     statistics: ItemStatistics
     histories: Histories
+    shown: ShownItems
     context: ItemLists
     as_of: NDArray[np.int64]
     candidates: Candidates
@@ -89,6 +91,7 @@ class FeatureInputs:
         n, m = self.candidates.count, len(self.candidates.item)
         sizes = {
             "histories": (self.histories.count, n),
+            "shown": (self.shown.count, n),
             "context": (self.context.count, n),
             "as_of": (len(self.as_of), n),
             "statistics": (len(self.statistics.buyers), len(self.items.price)),

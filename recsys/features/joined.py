@@ -38,7 +38,7 @@ class Joined:
         self.item: Ints = inputs.candidates.item.astype(np.int64)
         self.past = inputs.histories.before(inputs.as_of)
         self.of_request: Ints = self.past.request
-        self.place = self._placed(self.of_request, self.past.item)
+        self.place = self.placed(self.of_request, self.past.item)
         self.bought: Mask = np.equal(self.past.kind, EventKind.PURCHASE)
         self.interest: Mask = np.not_equal(self.past.kind, EventKind.HIDE)
 
@@ -104,7 +104,7 @@ class Joined:
         first[marks[order[new]]] = True
         return first
 
-    def _placed(self, request: Ints, item: NDArray[np.int32]) -> Ints:
+    def placed(self, request: Ints, item: NDArray[np.int32]) -> Ints:
         """Candidate of each (request, item), -1 where the request has no such candidate."""
         items = len(self.inputs.items.price)
         keys = self.request * items + self.item

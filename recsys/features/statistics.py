@@ -9,7 +9,15 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.interactions import DAY_US, EventKind, InteractionLog, floor_to_hour
+from recsys.features.position_bias import Exposure, exposure_at
+from recsys.interactions import (
+    DAY_US,
+    WEEKDAYS,
+    EventKind,
+    InteractionLog,
+    floor_to_hour,
+    weekday,
+)
 
 WINDOW_DAYS: Final = (7, 14, 30, 90, 400)
 REBUYS_PRIOR: Final = 5.0
@@ -29,6 +37,8 @@ class ItemStatistics:
         clicks: float32 (windows, items), views and clicks.
         carts: float32 (windows, items), put into the cart.
         new_buyers: float32 (windows, items), shoppers whose first purchase of it lies there.
+        weekday_purchases: float32 (7, items), all purchase events by day of the week, Monday first.
+        exposure: impressions, clicks on them and expected clicks in the last 30 and 90 days.
         buyers: float32 (items,), distinct shoppers who ever bought it.
         rebuyers: float32 (items,), of those, shoppers who bought it in two baskets or more.
         first_sold: int64 (items,), time of the first purchase; `NEVER` before one.
@@ -44,6 +54,8 @@ class ItemStatistics:
     clicks: NDArray[np.float32]
     carts: NDArray[np.float32]
     new_buyers: NDArray[np.float32]
+    weekday_purchases: NDArray[np.float32]
+    exposure: Exposure
     buyers: NDArray[np.float32]
     rebuyers: NDArray[np.float32]
     first_sold: NDArray[np.int64]
@@ -70,6 +82,8 @@ class ItemStatistics:
             clicks=_windows(log, hour, (EventKind.VIEW, EventKind.CLICK)),
             carts=_windows(log, hour, (EventKind.ADD_TO_CART,)),
             new_buyers=_new_buyers(log, hour, bought),
+            weekday_purchases=_by_weekday(log, bought),
+            exposure=exposure_at(log.impressions, hour, len(log.item_ids)),
             buyers=buyers,
             rebuyers=rebuyers,
             first_sold=first_sold,
@@ -97,6 +111,13 @@ def _new_buyers(log: InteractionLog, hour: int, bought: NDArray[np.int64]) -> ND
         for days in WINDOW_DAYS
     ]
     return np.asarray(counts, np.float32)
+
+
+def _by_weekday(log: InteractionLog, bought: NDArray[np.int64]) -> NDArray[np.float32]:
+    items = len(log.item_ids)
+    cell = weekday(log.time[bought]) * items + log.item[bought]
+    counts = np.bincount(cell, minlength=WEEKDAYS * items)
+    return counts.reshape(WEEKDAYS, items).astype(np.float32)
 
 
 def _buyers(

@@ -1,19 +1,25 @@
 """Shoppers' interactions as arrays: the log, ragged histories and ragged candidates."""
 
 from recsys.interactions.candidates import Candidates
-from recsys.interactions.clock import DAY_US, HOUR_US, floor_to_hour
+from recsys.interactions.clock import DAY_US, HOUR_US, WEEKDAYS, floor_to_hour, weekday
 from recsys.interactions.histories import EventKind, Histories
+from recsys.interactions.impressions import NOT_CLICKED, Impressions, ShownItems
 from recsys.interactions.item_lists import ItemLists, place_in_run
 from recsys.interactions.log import InteractionLog
 
 __all__ = [
     "DAY_US",
     "HOUR_US",
+    "NOT_CLICKED",
+    "WEEKDAYS",
     "Candidates",
     "EventKind",
     "Histories",
+    "Impressions",
     "InteractionLog",
     "ItemLists",
+    "ShownItems",
     "floor_to_hour",
     "place_in_run",
+    "weekday",
 ]

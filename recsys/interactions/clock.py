@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 HOUR_US: Final = 3_600_000_000
 DAY_US: Final = 24 * HOUR_US
+WEEKDAYS: Final = 7
+_WEEKDAY_OF_EPOCH: Final = 3
 
 
 def floor_to_hour(time_us: int) -> int:
@@ -14,3 +19,8 @@ def floor_to_hour(time_us: int) -> int:
     Both sides use it: a count that training sees for 10:59 is the one that serving gives at 10:01.
     """
     return time_us - time_us % HOUR_US
+
+
+def weekday(time: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Day of the week in UTC, from 0 for Monday to 6; same shape."""
+    return (time // DAY_US + _WEEKDAY_OF_EPOCH) % WEEKDAYS

@@ -10,14 +10,16 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.errors import EmptyTableError
+from recsys.interactions.event_columns import optional_column
 from recsys.interactions.histories import EventKind, Histories
+from recsys.interactions.impressions import Impressions, ShownItems
 
 KIND_OF_EVENT_TYPE = {kind.name.lower(): int(kind) for kind in EventKind}
 
 
 @dataclass(frozen=True)
 class InteractionLog:
-    """All events but impressions, sorted by (user, time, event id); ids replaced by rows.
+    """All events, sorted by (user, time, event id), and impressions apart; ids replaced by rows.
 
     The same events in another order, or with exact duplicates of an `event_id`, give equal arrays.
 
@@ -32,6 +34,8 @@ class InteractionLog:
         quantity: int32 (m,), 1 where the log has none.
         basket: int32 (m,), equal for events of one shopper's session; where the log has no
             sessions, for events of the same shopper and second.
+        impressions: what was shown; no part of the arrays above or of histories. A shopper without
+            any other event has no user row.
     """
 
     user_ids: tuple[str, ...]
@@ -43,10 +47,11 @@ class InteractionLog:
     price: NDArray[np.float32]
     quantity: NDArray[np.int32]
     basket: NDArray[np.int32]
+    impressions: Impressions
 
     @classmethod
     def build(cls, item_ids: pl.Series, events: pl.LazyFrame) -> InteractionLog:
-        """Read the log from an `events` table; impressions and unknown items are left out.
+        """Read the log from an `events` table; events on unknown items are left out.
 
         Args:
             item_ids: the catalogue's ids, any order.
@@ -58,7 +63,8 @@ class InteractionLog:
         catalogue = item_ids.unique().sort()
         if catalogue.is_empty():
             raise EmptyTableError("the items table has no rows; a log needs a catalogue")
-        frame = _numbered(catalogue, events)
+        rows = pl.LazyFrame({"item_id": catalogue}).with_row_index("item")
+        frame = _numbered(rows, events)
         users = frame["user_id"].unique().sort()
         user = frame["user_id"].cast(pl.Enum(users)).to_physical().to_numpy()
         counts = np.bincount(user, minlength=len(users))
@@ -72,6 +78,7 @@ class InteractionLog:
             price=frame["price"].to_numpy().astype(np.float32),
             quantity=frame["quantity"].to_numpy().astype(np.int32),
             basket=frame["basket"].to_numpy().astype(np.int32),
+            impressions=Impressions.build(rows, users, events),
         )
 
     @cached_property
@@ -116,11 +123,12 @@ class InteractionLog:
         return self.by_time[first:last]
 
     def before(self, time: int) -> InteractionLog:
-        """The log as it stood at `time`: events strictly before it; same user and item rows."""
+        """The log as it stood at `time`: what came strictly before it; same user and item rows."""
         keep = self.time < time
         offsets = np.concatenate([[0], np.cumsum(keep)])[self.user_offsets].astype(np.int64)
         columns = {name: getattr(self, name)[keep] for name in _event_columns()}
-        return replace(self, user_offsets=offsets, **columns)
+        known = self.impressions.before(time)
+        return replace(self, user_offsets=offsets, impressions=known, **columns)
 
     def histories(self, users: NDArray[np.int64]) -> Histories:
         """Histories of the given user rows, in order; row -1 stands for an unknown shopper."""
@@ -133,21 +141,35 @@ class InteractionLog:
         columns = {name: getattr(self, name)[take] for name in _event_columns()}
         return Histories(offsets=offsets, **columns)
 
+    def shown_to(self, users: NDArray[np.int64]) -> ShownItems:
+        """What the given user rows were shown, in order; nothing for row -1."""
+        order, bounds = self._impressions_by_user
+        starts = bounds[users + 1]
+        lengths = np.where(users >= 0, bounds[users + 2] - starts, 0)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        take = order[np.arange(offsets[-1]) - np.repeat(offsets[:-1] - starts, lengths)]
+        impressions = self.impressions
+        return ShownItems(
+            offsets, impressions.item[take], impressions.time[take], impressions.click_times(take)
+        )
+
+    @cached_property
+    def _impressions_by_user(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Places of the impressions by user and time, and where each user begins, from row -1."""
+        user = self.impressions.user
+        counts = np.bincount(user + 1, minlength=len(self.user_ids) + 1)
+        order = np.argsort(user, kind="stable").astype(np.int32)
+        return order, np.concatenate([[0], np.cumsum(counts)])
+
 
 def _event_columns() -> list[str]:
     return [f.name for f in fields(Histories) if f.name != "offsets"]
 
 
-def _numbered(catalogue: pl.Series, events: pl.LazyFrame) -> pl.DataFrame:
+def _numbered(rows: pl.LazyFrame, events: pl.LazyFrame) -> pl.DataFrame:
     """Event rows with item rows, kinds and baskets as integers, in the log's order."""
     present = events.collect_schema().names()
-
-    def optional(name: str, dtype: pl.DataType, default: float | str | None) -> pl.Expr:
-        column = pl.col(name).cast(dtype) if name in present else pl.lit(None, dtype)
-        return column.fill_null(default).alias(name) if default is not None else column.alias(name)
-
-    rows = pl.LazyFrame({"item_id": catalogue}).with_row_index("item")
-    session = optional("session_id", pl.String(), None)
+    session = optional_column(present, "session_id", pl.String())
     return (
         events.filter(pl.col("event_type").cast(pl.String) != "impression")
         .select(
@@ -156,8 +178,8 @@ def _numbered(catalogue: pl.Series, events: pl.LazyFrame) -> pl.DataFrame:
             "item_id",
             pl.col("event_type").cast(pl.String),
             pl.col("event_time").cast(pl.Datetime("us", "UTC")),
-            optional("price", pl.Float32(), float("nan")),
-            optional("quantity", pl.Int32(), 1.0),
+            optional_column(present, "price", pl.Float32(), float("nan")),
+            optional_column(present, "quantity", pl.Int32(), 1.0),
             session,
         )
         .join(rows, on="item_id", how="inner")

@@ -17,7 +17,14 @@ from recsys.features import (
     ItemStatistics,
     feature_matrix,
 )
-from recsys.interactions import Candidates, Histories, InteractionLog, ItemLists, floor_to_hour
+from recsys.interactions import (
+    Candidates,
+    Histories,
+    InteractionLog,
+    ItemLists,
+    ShownItems,
+    floor_to_hour,
+)
 from recsys.recommender.candidates import Retriever
 from recsys.recommender.texts import SIMILARITY_SEGMENTS, TextModels
 from recsys.retrieval import CoOccurrence, NewArrivals, RetrievalQueries
@@ -35,12 +42,14 @@ class Shoppers:
 
     Attributes:
         histories: events before each request.
+        shown: what each shopper was shown before the request.
         context: items each shopper looks at or has in the basket.
         queries: n raw queries, "" for none.
         as_of: int64 (n,), microseconds since the epoch, all within the same full hour.
     """
 
     histories: Histories
+    shown: ShownItems
     context: ItemLists
     queries: list[str]
     as_of: NDArray[np.int64]
@@ -54,6 +63,7 @@ class Shoppers:
         """Requests `first` to `last` (exclusive)."""
         return Shoppers(
             self.histories.rows(first, last),
+            self.shown.rows(first, last),
             self.context.rows(first, last),
             self.queries[first:last],
             self.as_of[first:last],
@@ -167,6 +177,7 @@ class PointInTime:
         hour = floor_to_hour(int(shoppers.as_of.min()))
         demand = self._demand_around(hour)
         scores |= {name: values[candidates.item] for name, values in demand.items()}
+        scores |= self.texts.context_similarities(shoppers.context, candidates)
         together = self.retriever.co_occurrence.scores(queries, candidates)
         together["similar_shoppers"] = self.retriever.similar_shoppers.scores(queries, candidates)
         features = feature_matrix(
@@ -174,6 +185,7 @@ class PointInTime:
                 items=self._items,
                 statistics=self.statistics(hour),
                 histories=shoppers.histories,
+                shown=shoppers.shown,
                 context=shoppers.context,
                 as_of=shoppers.as_of,
                 candidates=candidates,

@@ -295,6 +295,7 @@ class Recommender:
         context = [self._rows(request.context_item_ids)[::-1] for request in batch]
         return Shoppers(
             histories=self._log.histories(users),
+            shown=self._log.shown_to(users),
             context=ItemLists.of([rows.tolist() for rows in context]),
             queries=[request.query for request in batch],
             as_of=np.array([self._clock(request.as_of) for request in batch], np.int64),

@@ -89,6 +89,22 @@ class TextModels:
         best: NDArray[np.float32] = _cosines(self.untuned_vectors, shoppers, candidates, None)[0]
         return best
 
+    def context_similarities(
+        self, context: ItemLists, candidates: Candidates
+    ) -> dict[str, NDArray[np.float32]]:
+        """Cosines of each candidate to what its shopper looks at or has in the basket.
+
+        Returns:
+            float32 (m,) each, NaN without a context: `context_best` and `context_mean`.
+        """
+        found = np.full((2, len(candidates.item)), np.nan, np.float32)
+        for i in np.flatnonzero(np.diff(context.offsets)):
+            rows = slice(candidates.offsets[i], candidates.offsets[i + 1])
+            looked_at = context.item[context.offsets[i] : context.offsets[i + 1]]
+            cosine = self.vectors[candidates.item[rows]] @ self.vectors[looked_at].T
+            found[:, rows] = cosine.max(1), cosine.mean(1)
+        return dict(zip(("context_best", "context_mean"), found, strict=True))
+
     def neighbourhood(
         self, queries: RetrievalQueries, candidates: Candidates
     ) -> dict[str, NDArray[np.float32]]:

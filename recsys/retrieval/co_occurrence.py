@@ -104,13 +104,17 @@ class CoOccurrence:
             float32 (m,) each: `bm25`, `cosine`, `factors`, `ease` (all distinct items alike);
             `bm25_recent`, `cosine_recent`, `factors_recent` (half-life 30 days); `ease_recent`,
             `next_items` (half-life 60 days); `last_baskets` (basket table, half-life 3 days);
-            `context` (basket table, what the shopper looks at).
+            `context` and `context_best` (basket table, what the shopper looks at, sum and largest;
+            NaN for a shopper who looks at nothing).
         """
         everything = recent_items(queries, EVERYTHING, None)
         recent = recent_items(queries, EVERYTHING, HALF_LIFE_DAYS)
         lately = recent_items(queries, EVERYTHING, NEXT_HALF_LIFE_DAYS)
         last = recent_items(queries, EVERYTHING, LAST_DAYS)
         looked_at = Seeds.equal(queries.context)
+        looking = (np.diff(queries.context.offsets) > 0)[candidates.request]
+        context = (self.basket.scores(looked_at, candidates, how) for how in ("sum", "max"))
+        together, closest = (np.where(looking, score, np.float32(np.nan)) for score in context)
         return {
             "bm25": self.bm25.scores(everything, candidates),
             "cosine": self.cosine.scores(everything, candidates),
@@ -122,7 +126,8 @@ class CoOccurrence:
             "ease_recent": self.ease.scores(lately, candidates),
             "next_items": self.next_items.scores(lately, candidates),
             "last_baskets": self.basket.scores(last, candidates),
-            "context": self.basket.scores(looked_at, candidates),
+            "context": together,
+            "context_best": closest,
         }
 
 

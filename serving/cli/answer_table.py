@@ -21,6 +21,7 @@ SMALLEST_REASON: Final = 0.1
 GROUP_WORDS: Final = {
     "text": "text match",
     "popularity": "popular now",
+    "exposure": "often clicked",
     "rebuy": "bought before",
     "co_purchase": "bought together",
     "price": "usual price",
@@ -40,7 +41,7 @@ SOURCE_WORDS: Final = {
 FACTS: Final = {"rebuy": "own_items"}
 """A group whose words state a fact: they are said only of items that this source brought."""
 
-UNSAID: Final = frozenset({"base", "user", "source"})
+UNSAID: Final = frozenset({"base", "user", "calendar", "source"})
 """Groups that tell a person nothing about the item."""
 
 

@@ -1,0 +1,229 @@
+"""Impressions: what was shown to whom at which position, and which of it was clicked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recsys.interactions.event_columns import optional_column
+
+UNKNOWN_POSITION: Final = -1
+NOT_CLICKED: Final = 2**63 - 1
+"""Stands for "no click" among int64 times: later than all of them."""
+
+CLICK_TYPES: Final = ("click", "view")
+ATTRIBUTION_TIME: Final = "30m"
+"""How long a click without token and session may follow its impression."""
+
+
+@dataclass(frozen=True)
+class Impressions:
+    """What was shown, sorted by (time, event id); for statistics, no part of any history.
+
+    An impression takes 18 bytes and a clicked one 12 more.
+
+    A click or view belongs to the last impression of its item to its shopper, at or before it, that
+    has the same attribution token; failing that, the same session; and if the click has neither,
+    within 30 minutes. Of several clicks on an impression the first counts.
+
+    Attributes:
+        item: int32 (m,), item rows.
+        user: int32 (m,), user rows; -1 for shoppers without any event but impressions.
+        time: int64 (m,), microseconds since the epoch, UTC; ascending.
+        position: int16 (m,), from 0; `UNKNOWN_POSITION` where the log has none.
+        clicked: int32 (k,), the impressions that were clicked; ascending.
+        click_time: int64 (k,), time of the first click on each of them.
+    """
+
+    item: NDArray[np.int32]
+    user: NDArray[np.int32]
+    time: NDArray[np.int64]
+    position: NDArray[np.int16]
+    clicked: NDArray[np.int32]
+    click_time: NDArray[np.int64]
+
+    @classmethod
+    def build(cls, rows: pl.LazyFrame, users: pl.Series, events: pl.LazyFrame) -> Self:
+        """Read impressions and the clicks on them from an `events` table.
+
+        Args:
+            rows: columns `item_id` and `item`; events on other items are left out.
+            users: ids of the shoppers with a user row, in the order of rows.
+            events: rows of the `events` contract; optional columns may be missing.
+        """
+        known = _read(rows, events)
+        is_impression = pl.col("event_type") == "impression"
+        shown = known.filter(is_impression).unique("event_id", keep="first", maintain_order=True)
+        shown = shown.with_row_index("impression")
+        clicks = first_clicks(shown, known.filter(~is_impression))
+        user = shown["user_id"].cast(pl.Enum(users), strict=False).to_physical().cast(pl.Int32)
+        return cls(
+            item=shown["item"].to_numpy().astype(np.int32),
+            user=user.fill_null(-1).to_numpy(),
+            time=shown["event_time"].to_physical().to_numpy().astype(np.int64),
+            position=shown["position"]
+            .clip(upper_bound=np.iinfo(np.int16).max)
+            .cast(pl.Int16)
+            .to_numpy(),
+            clicked=clicks["impression"].to_numpy().astype(np.int32),
+            click_time=clicks["click_time"].to_physical().to_numpy().astype(np.int64),
+        )
+
+    @property
+    def count(self) -> int:
+        """Number of impressions."""
+        return len(self.time)
+
+    def before(self, time: int) -> Impressions:
+        """What was shown, and clicked, strictly before `time` (microseconds)."""
+        end = int(np.searchsorted(self.time, time))
+        then = self.click_time < time
+        return Impressions(
+            item=self.item[:end],
+            user=self.user[:end],
+            time=self.time[:end],
+            position=self.position[:end],
+            clicked=self.clicked[then],
+            click_time=self.click_time[then],
+        )
+
+    def since(self, time: int) -> Impressions:
+        """What was shown at or after `time` (microseconds), and the clicks on that."""
+        start = int(np.searchsorted(self.time, time))
+        first = int(np.searchsorted(self.clicked, start))
+        return Impressions(
+            item=self.item[start:],
+            user=self.user[start:],
+            time=self.time[start:],
+            position=self.position[start:],
+            clicked=(self.clicked[first:] - start).astype(np.int32),
+            click_time=self.click_time[first:],
+        )
+
+    def click_times(self, impressions: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """int64 (n,): first click on each of the given impressions; `NOT_CLICKED` without one."""
+        place = np.searchsorted(self.clicked, impressions)
+        found = np.append(self.clicked, -1)[place] == impressions
+        return np.where(found, np.append(self.click_time, NOT_CLICKED)[place], NOT_CLICKED)
+
+    def is_sound(self) -> bool:
+        """Whether the arrays fit each other."""
+        shown = {len(self.item), len(self.user), len(self.position), self.count}
+        clicks = self.clicked.astype(np.int64)
+        return bool(
+            len(shown) == 1
+            and len(clicks) == len(self.click_time)
+            and (np.diff(clicks) > 0).all()
+            and (clicks >= 0).all()
+            and (clicks < self.count).all()
+        )
+
+
+@dataclass(frozen=True)
+class ShownItems:
+    """What n requests' shoppers were shown, concatenated; within a request oldest first.
+
+    Attributes:
+        offsets: int64 (n + 1,), request i owns rows `offsets[i]:offsets[i + 1]`.
+        item: int32 (m,), item rows.
+        time: int64 (m,), microseconds since the epoch, UTC.
+        click_time: int64 (m,), time of the first click; `NOT_CLICKED` without one.
+    """
+
+    offsets: NDArray[np.int64]
+    item: NDArray[np.int32]
+    time: NDArray[np.int64]
+    click_time: NDArray[np.int64]
+
+    @property
+    def count(self) -> int:
+        """Number of requests."""
+        return len(self.offsets) - 1
+
+    @property
+    def request(self) -> NDArray[np.int64]:
+        """int64 (m,): the request each impression belongs to."""
+        return np.repeat(np.arange(self.count), np.diff(self.offsets))
+
+    @classmethod
+    def empty(cls, count: int) -> Self:
+        """`count` requests of shoppers who were shown nothing."""
+        nothing = np.zeros(0, np.int64)
+        return cls(np.zeros(count + 1, np.int64), nothing.astype(np.int32), nothing, nothing)
+
+    def before(self, as_of: NDArray[np.int64]) -> ShownItems:
+        """What was shown, and clicked, before each request's time (int64 (n,), microseconds)."""
+        end = as_of[self.request]
+        keep = self.time < end
+        offsets = np.concatenate([[0], np.cumsum(keep)])[self.offsets].astype(np.int64)
+        click_time = np.where(self.click_time < end, self.click_time, NOT_CLICKED)
+        return ShownItems(offsets, self.item[keep], self.time[keep], click_time[keep])
+
+    def rows(self, first: int, last: int) -> ShownItems:
+        """Requests `first` to `last` (exclusive), offsets starting at 0 again."""
+        own = slice(self.offsets[first], self.offsets[last])
+        offsets = self.offsets[first : last + 1] - self.offsets[first]
+        return ShownItems(offsets, self.item[own], self.time[own], self.click_time[own])
+
+
+def first_clicks(shown: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:
+    """Columns `impression` and `click_time`, ascending; the rule is that of `Impressions`.
+
+    Args:
+        shown: impressions in order of time, numbered in the column `impression`.
+        clicks: clicks and views in order of time.
+    """
+    numbered = clicks.with_row_index("click")
+    anonymous = pl.all_horizontal(pl.col("attribution_token", "session_id").is_null())
+    matches = [
+        _last_shown(shown, numbered, "attribution_token"),
+        _last_shown(shown, numbered, "session_id"),
+        _last_shown(shown, numbered.filter(anonymous)),
+    ]
+    return (
+        pl.concat(matches)
+        .unique("click", keep="first", maintain_order=True)
+        .group_by("impression")
+        .agg(click_time=pl.col("event_time").min())
+        .sort("impression")
+    )
+
+
+def _last_shown(shown: pl.DataFrame, clicks: pl.DataFrame, key: str | None = None) -> pl.DataFrame:
+    """Clicks with the last `impression` before them that has the same `key`; others left out."""
+    by = ["user_id", "item", *([key] if key else [])]
+    found = clicks.drop_nulls(by).join_asof(
+        shown.drop_nulls(by).select(*by, "event_time", "impression"),
+        on="event_time",
+        by=by,
+        strategy="backward",
+        tolerance=None if key else ATTRIBUTION_TIME,
+        check_sortedness=False,  # polars can't within groups; both are in order of time
+    )
+    return found.drop_nulls("impression").select("click", "event_time", "impression")
+
+
+def _read(rows: pl.LazyFrame, events: pl.LazyFrame) -> pl.DataFrame:
+    """Impressions, clicks and views on known items, in order of (time, event id)."""
+    present = events.collect_schema().names()
+    kind = pl.col("event_type").cast(pl.String)
+    return (
+        events.filter(kind.is_in(["impression", *CLICK_TYPES]))
+        .select(
+            "event_id",
+            "user_id",
+            "item_id",
+            kind,
+            pl.col("event_time").cast(pl.Datetime("us", "UTC")),
+            optional_column(present, "position", pl.Int32(), UNKNOWN_POSITION),
+            optional_column(present, "attribution_token", pl.String()),
+            optional_column(present, "session_id", pl.String()),
+        )
+        .join(rows, on="item_id", how="inner")
+        .sort("event_time", "event_id", "user_id", "item", "event_type")
+        .collect()
+    )
