@@ -210,6 +210,13 @@ def test_settings_hold_on_served_pages(
     assert [page[0] for page in diverse] == [page[0] for page in from_the_same_pool]
 
 
+def test_a_search_is_not_capped(trained_shop: TrainedShop, request_: RecommendRequest) -> None:
+    composed = composing(trained_shop, page=PageConfig(category_cap=1))
+    searched = replace(request_, query="blue ceramic mug")
+    assert composed.recommend(searched) == trained_shop.recommender.recommend(searched)
+    assert composed.recommend(request_) != trained_shop.recommender.recommend(request_)
+
+
 def test_requests_in_a_batch_are_composed_as_if_alone(
     trained_shop: TrainedShop, request_: RecommendRequest, ranking: list[str]
 ) -> None:
