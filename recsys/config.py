@@ -166,7 +166,7 @@ class BiEncoderConfig(_Section):
     enabled: bool = True
     """Whether to fine-tune at all."""
 
-    max_pairs: int = Field(default=12_000, ge=1)
+    max_pairs: int = Field(default=16_000, ge=1)
     """Training pairs; a seeded sample when the log has more."""
 
     max_pairs_per_item: int = Field(default=60, ge=1)
@@ -187,7 +187,7 @@ class BiEncoderConfig(_Section):
     learning_rate: float = Field(default=2e-4, gt=0)
     """Peak rate (AdamW)."""
 
-    similarity_scale: float = Field(default=5.0, gt=0)
+    similarity_scale: float = Field(default=20.0, gt=0)
     """Cosines are multiplied by it before the softmax; its inverse is the temperature."""
 
     frozen_layers: int = Field(default=4, ge=0)
@@ -402,6 +402,9 @@ _PROFILES: dict[Profile, Configuration] = {
     "full": Configuration(),
     "fast": Configuration(
         text=TextConfig(item_max_tokens=20, shopper_max_segments=12, segment_max_tokens=12),
+        bi_encoder=BiEncoderConfig(
+            max_pairs=2_000, evaluation_steps=8, max_evaluation_requests=300
+        ),
         cross_encoder=CrossEncoderConfig(
             candidates=40,
             max_groups=2_000,

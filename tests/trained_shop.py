@@ -73,7 +73,13 @@ def tiny_configuration(pretrained: Path) -> Configuration:
         text=TextConfig(pretrained=str(pretrained), item_max_tokens=12, shopper_max_segments=4),
         windows=WindowsConfig(label_days=5, ranker_windows=2, stride_days=5, validation_days=4),
         bi_encoder=BiEncoderConfig(
-            max_pairs=96, batch_size=16, evaluation_steps=2, max_evaluation_requests=40
+            max_pairs=96,
+            batch_size=16,
+            epochs=4.0,
+            learning_rate=1e-3,
+            frozen_layers=0,
+            evaluation_steps=2,
+            max_evaluation_requests=40,
         ),
         cross_encoder=CrossEncoderConfig(
             max_groups=64,

@@ -302,9 +302,11 @@ def with_negatives(
     """
     if not count:
         return pairs
+    anchors = sorted(set(pairs["anchor"]))
+    themselves = Dataset.from_dict({"anchor": anchors, "positive": anchors})
     with redirect_stderr(StringIO()):
         mined = mine_hard_negatives(
-            concatenate_datasets([pairs, known]),
+            concatenate_datasets([pairs, known, themselves]),
             _model(tower),
             corpus=list(corpus),
             num_negatives=count,

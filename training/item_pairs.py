@@ -219,8 +219,8 @@ class Searches:
 def searches_of(log: InteractionLog, events: pl.LazyFrame) -> Searches:
     """What the events say was taken up for a query.
 
-    An item's query in a session is the first that any of its events there carries, an impression's
-    included. A table without queries has none.
+    An item's query in a session is that of the first event there that shows interest in it and has
+    one, else that of its first impression with one. A table without queries has none.
 
     Args:
         log: for the item rows.
@@ -231,11 +231,12 @@ def searches_of(log: InteractionLog, events: pl.LazyFrame) -> Searches:
         nothing = np.zeros(0, np.int64)
         return Searches(nothing, nothing, nothing, ())
     session = pl.coalesce(*(name for name in ("session_id", "event_id") if name in names))
+    shown = pl.col("event_type").cast(pl.String).is_in(NO_INTEREST)
     rows = (
         events.group_by("user_id", "item_id", session=session.cast(pl.String))
         .agg(
-            query=pl.col("query").sort_by("event_time", "event_id").drop_nulls().first(),
-            taken=(~pl.col("event_type").cast(pl.String).is_in(NO_INTEREST)).any(),
+            query=pl.col("query").sort_by(shown, "event_time", "event_id").drop_nulls().first(),
+            taken=(~shown).any(),
         )
         .filter("taken", pl.col("query").is_not_null())
         .join(pl.LazyFrame({"item_id": log.item_ids}).with_row_index("item"), on="item_id")

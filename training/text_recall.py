@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from recsys.config import Configuration, RetrievalConfig
+from recsys.config import RetrievalConfig
 from recsys.errors import EmptyTableError
 from recsys.evaluation import ItemSets, next_period, recall
 from recsys.interactions import InteractionLog, ItemLists, place_in_run
@@ -18,7 +18,6 @@ from recsys.retrieval import RetrievalQueries, TextNeighbours
 from training.embed_catalogue import EncodedCatalogue
 from training.item_pairs import searches_of
 from training.time_split import Slice
-from training.training_data import TrainingData
 
 DEPTHS: Final = (10, 100)
 RECALL: Final = f"recall@{DEPTHS[-1]}"
@@ -70,7 +69,11 @@ class RecallTask:
 
 
 def recall_tasks(
-    data: TrainingData, part: Slice, configuration: Configuration, rng: np.random.Generator
+    log: InteractionLog,
+    events: pl.LazyFrame,
+    part: Slice,
+    limit: int,
+    rng: np.random.Generator,
 ) -> dict[str, RecallTask]:
     """The tasks of a slice by name; one that nobody gave a request for is not there.
 
@@ -78,18 +81,17 @@ def recall_tasks(
     queries of its sessions, each with the items that the session took up for it.
 
     Args:
-        data: nothing from the slice's end on is looked at.
+        log: nothing from the slice's end on is looked at.
+        events: the same as a table.
         part: the slice.
-        configuration: how many requests of a task at most.
+        limit: requests of a task at most.
         rng: source of the samples, where there are more.
     """
-    limit = configuration.bi_encoder.max_evaluation_requests
-    log = data.log.before(part.end)
+    known = log.before(part.end)
     inside = pl.col("event_time").dt.epoch("us").is_between(part.start, part.end, closed="left")
-    events = data.events.filter(inside)
     tasks = {
-        "history": _history_task(log, part, limit, rng),
-        "search": _search_task(log, events, part, limit, rng),
+        "history": _history_task(known, part, limit, rng),
+        "search": _search_task(known, events.filter(inside), part, limit, rng),
     }
     return {name: task for name, task in tasks.items() if task is not None}
 

@@ -79,8 +79,9 @@ def tune_bi_encoder(
         return untuned, {"kept": False, "why": "bi_encoder.enabled is false"}
     rng = np.random.default_rng([configuration.seed, 4])
     pairs = _training_pairs(data, configuration, rng)
+    limit = configuration.bi_encoder.max_evaluation_requests
     validation, test = (
-        recall_tasks(data, part, configuration, rng)
+        recall_tasks(data.log, data.events, part, limit, rng)
         for part in (data.split.validation, data.split.test)
     )
     if not len(pairs.pairs.anchor) or not validation:
