@@ -268,11 +268,12 @@ class _Run:
 
     def trained(self) -> Trained:
         """What the gates look at."""
+        ranker = self.rankers[RankerTier.FULL]
         return Trained(
             data=self.data,
             configuration=self.configuration,
             encoder=self.cross_encoder,
-            ranker=self.rankers[RankerTier.FULL],
+            ranker=ranker,
             frame=self.frame,
         )
 
