@@ -59,9 +59,9 @@ def recipes(groups: int, sizes: list[int]) -> list[Recipe]:
     """Losses and negatives with `groups` training groups, then the learning curve."""
     pointwise = {"click_weight": 0.5, "purchase_weight": 0.5, "listwise_weight": 0.0}
     listwise = {"click_weight": 0.0, "purchase_weight": 0.0, "listwise_weight": 1.0}
-    only_random = NegativesConfig(random=1, popular=0, similar=0, shown=0)
-    only_hard = NegativesConfig(random=0, popular=0.4, similar=0.4, shown=0.2)
-    variants = [
+    only_random = NegativesConfig(random=1, popular=0, text_similar=0, shown_not_clicked=0)
+    only_hard = NegativesConfig(random=0, popular=0.4, text_similar=0.4, shown_not_clicked=0.2)
+    variants: list[tuple[str, str, dict[str, Any]]] = [
         ("loss", "pointwise and listwise", {}),
         ("loss", "pointwise", pointwise),
         ("loss", "listwise", listwise),
