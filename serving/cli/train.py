@@ -36,7 +36,7 @@ def train(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fine-tune the text encoder, index the catalogue, learn to rank, publish a bundle.
+    """Fine-tune the text encoders, index the catalogue, learn to rank, publish a bundle.
 
     A run that was killed goes on where it stopped when it is started again.
 
@@ -65,8 +65,13 @@ def show(summary: TrainingSummary) -> None:
     table = Table(title=f"Bundle {summary.version}: knows events before {summary.horizon}")
     table.add_column("what")
     table.add_column("figure", justify="right")
+    for task, recalls in summary.bi_encoder.get("test", {}).items():
+        for when, found in recalls["recall@100"].items():
+            name = f"text neighbours by {task}, test Recall@100 {when}"
+            table.add_row(name, _interval(found))
+    table.add_row("bi-encoder served", "tuned" if summary.bi_encoder["kept"] else "pretrained")
     for name, key in (("before", "test_before"), ("after", "test_after"), ("gain", "test_gain")):
-        table.add_row(f"encoder, test NDCG@10 {name}", _interval(encoder[key]))
+        table.add_row(f"cross-encoder, test NDCG@10 {name}", _interval(encoder[key]))
     table.add_row("fine-tuning steps (best)", f"{encoder['steps']} ({encoder['best_step']})")
     table.add_row("ranker, held-back NDCG@10", f"{ranker['held_back_ndcg@10']:.4f}")
     table.add_row("ranker, trees", str(ranker["rounds"]))
