@@ -94,9 +94,9 @@ def train(
 ) -> TrainingSummary:
     """Train everything from the events before `until` and publish a bundle.
 
-    A killed run with the same data and configuration goes on after its last finished stage (in
-    fine-tuning: its last checkpoint). Equal inputs give byte-identical bundles, which are published
-    once.
+    A killed run with the same data and configuration goes on after its last finished stage (in the
+    cross-encoder's fine-tuning: its last checkpoint). Equal inputs give byte-identical bundles,
+    which are published once.
 
     Raises:
         DataError: the dataset is unusable or too small.

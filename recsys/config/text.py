@@ -152,7 +152,7 @@ class BiEncoderConfig(Section):
     epochs: float = Field(default=1.0, gt=0)
     """Passes over the training pairs."""
 
-    learning_rate: float = Field(default=2e-4, gt=0)
+    learning_rate: float = Field(default=4e-4, gt=0)
     """Peak rate (AdamW)."""
 
     similarity_scale: float = Field(default=20.0, gt=0)

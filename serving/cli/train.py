@@ -39,7 +39,7 @@ def train(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fine-tune the text encoder, index the catalogue, learn to rank, publish a bundle.
+    """Fine-tune the text encoders, index the catalogue, learn to rank, publish a bundle.
 
     Nothing is published that ranks held-back requests worse than the bundle in service, or whose
     encoder ranks them worse than the untuned one, unless `--allow-worse` says so.
@@ -76,8 +76,13 @@ def show(summary: TrainingSummary) -> None:
     table = Table(title=f"Bundle {summary.version}: knows events before {summary.horizon}")
     table.add_column("what")
     table.add_column("figure", justify="right")
+    for task, recalls in summary.bi_encoder.get("test", {}).items():
+        for when, found in recalls["recall@100"].items():
+            name = f"text neighbours by {task}, test Recall@100 {when}"
+            table.add_row(name, _interval(found))
+    table.add_row("bi-encoder served", "tuned" if summary.bi_encoder["kept"] else "pretrained")
     for name, key in (("before", "test_before"), ("after", "test_after"), ("gain", "test_gain")):
-        table.add_row(f"encoder, test NDCG@10 {name}", _interval(encoder[key]))
+        table.add_row(f"cross-encoder, test NDCG@10 {name}", _interval(encoder[key]))
     table.add_row("fine-tuning steps (best)", f"{encoder['steps']} ({encoder['best_step']})")
     for tier, fitted in ranker["tiers"].items():
         name = f"ranker {tier.replace('_', ' ')}, held-back NDCG@10 (trees)"
