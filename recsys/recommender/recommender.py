@@ -133,17 +133,28 @@ class Recommender:
         """
         answers: list[RankedList] = []
         for batch in _batches(requests, self._clock):
-            shoppers, queries, retrieved = self._retrieved(batch)
-            found = found_by_query(retrieved, queries.has_query)
-            allowed = [self._allowed(r, shoppers, i) for i, r in enumerate(batch)]
-            sizes = [request.page_size for request in batch]
-            least = np.where(queries.has_query, 0, sizes)
-            candidates = filled_up(found, allowed, least, self._point.popularity)
-            scored = self._point.score(shoppers, queries, candidates)
-            answers += self._answers(batch, scored, sizes)
+            scored = self._point.score(*self._to_rank(batch))
+            answers += self._answers(batch, scored, [request.page_size for request in batch])
             if advance:
                 advance(len(batch))
         return answers
+
+    def candidates_many(
+        self, requests: Sequence[RecommendRequest], advance: Advance | None = None
+    ) -> Candidates:
+        """What `recommend_many` ranks for each request, and which source brought it; no scoring.
+
+        Items are rows of `catalogue`. An item of no source's list filled its request up.
+
+        Raises:
+            RequestError: `as_of` is before the horizon or naive; names the field.
+        """
+        found: list[Candidates] = []
+        for batch in _batches(requests, self._clock):
+            found.append(self._to_rank(batch)[2])
+            if advance:
+                advance(len(batch))
+        return Candidates.joined(found, self._point.retriever.names)
 
     def rank_many(
         self, requests: Sequence[RankRequest], advance: Advance | None = None
@@ -244,6 +255,16 @@ class Recommender:
                 f"{self._horizon.isoformat()}; it knows what happened until then and would leak",
             )
         return min(_microseconds(as_of), self._latest_clock)
+
+    def _to_rank(
+        self, batch: Sequence[RecommendRequest]
+    ) -> tuple[Shoppers, RetrievalQueries, Candidates]:
+        """What is retrieved, cut down to what each request allows and filled up to its page."""
+        shoppers, queries, retrieved = self._retrieved(batch)
+        found = found_by_query(retrieved, queries.has_query)
+        allowed = [self._allowed(r, shoppers, i) for i, r in enumerate(batch)]
+        least = np.where(queries.has_query, 0, [request.page_size for request in batch])
+        return shoppers, queries, filled_up(found, allowed, least, self._point.popularity)
 
     def _retrieved(self, batch: Sequence[Asked]) -> tuple[Shoppers, RetrievalQueries, Candidates]:
         shoppers = self._shoppers(batch)
