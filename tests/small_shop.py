@@ -11,7 +11,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from recsys.interactions import Candidates, ItemLists
+from recsys.ranker import RankerTier
 from recsys.recommender import RankedItem, RankedList, RankRequest, RecommendRequest, Tier
+from recsys.retrieval import merge
 from recsys.tables import write_dataset
 
 CUT = datetime(2030, 3, 1, tzinfo=UTC)
@@ -62,7 +65,8 @@ class TextScores:
 class Prophet:
     """Answers with what each shopper does next, filters obeyed, then nothing; keeps the requests.
 
-    Its fine-tuned text scores are right, the zero-shot ones all equal.
+    Its ranker with the bi-encoder misses the first of them, the one without text the first two; its
+    fine-tuned text scores are right, the zero-shot ones all equal.
     """
 
     rows: Sequence[Row]
@@ -78,13 +82,43 @@ class Prophet:
     def past(self, user_id: str) -> set[str]:
         return {item for user, item, _, time in self.rows if user == user_id and time < CUT}
 
-    def recommend_many(
+    @property
+    def catalogue(self) -> pl.DataFrame:
+        """The shop's items backwards, and one more that the shop does not have."""
+        return pl.DataFrame({"item_id": [*reversed(ITEMS), "a-gone-item"]})
+
+    def recommend_by_tier(
         self, requests: Sequence[RecommendRequest], advance: Callable[[int], None] | None
-    ) -> list[RankedList]:
+    ) -> dict[RankerTier, list[RankedList]]:
         self.asked += requests
         if advance:
             advance(len(requests))
-        return [self.answer(self._recommended(one)) for one in requests]
+        full = [self._recommended(one) for one in requests]
+        lists = {
+            RankerTier.WITHOUT_TEXT: [items[2:] for items in full],
+            RankerTier.BI_ENCODER: [items[1:] for items in full],
+            RankerTier.FULL: full,
+        }
+        return {tier: [self.answer(items) for items in each] for tier, each in lists.items()}
+
+    def candidates_many(
+        self, requests: Sequence[RecommendRequest], advance: Callable[[int], None] | None
+    ) -> Candidates:
+        """From `future` what each shopper does next, from `past` what they did, `gone` the rest."""
+        if advance:
+            advance(len(requests))
+        rows = {name: row for row, name in enumerate(self.catalogue["item_id"])}
+        lists = {
+            "future": [self.future(one.user_id) for one in requests],
+            "past": [self.past(one.user_id) for one in requests],
+            "gone": [{"a-gone-item"} for one in requests],
+        }
+        return merge(
+            {
+                name: ItemLists.of([[rows[item] for item in sorted(items)] for items in found])
+                for name, found in lists.items()
+            }
+        )
 
     def rank_many(
         self, requests: Sequence[RankRequest], advance: Callable[[int], None] | None

@@ -17,6 +17,7 @@ from recsys.errors import BundleNotFoundError
 from serving.cli.main import main
 
 Call = Callable[..., int]
+FILES = ["evaluation.html", "evaluation.json"]
 
 
 class Loading(ModuleType):
@@ -65,10 +66,18 @@ def test_report_is_written_beside_the_bundles_and_printed(
 ) -> None:
     assert call("--from", "2030-03-01") == 0
     folder = tmp_path / "registry" / "reports" / "v000003"
-    assert sorted(path.name for path in folder.iterdir()) == ["evaluation.json", "evaluation.png"]
+    assert sorted(path.name for path in folder.iterdir()) == FILES
     printed = capsys.readouterr().out
-    for words in ("All items, re-buys count", "BM25-kNN", "this system", "fine-tuned text"):
+    for words in (
+        "+ bi-encoder",
+        "this system",
+        "fine-tuned text",
+        "p by Holm for 18 comparisons",
+        "Recall of candidates",
+        "all together",
+    ):
         assert words in printed
+    assert str(folder / "evaluation.html") in printed
     assert loading.asked == [(tmp_path / "registry", None)]
 
 
@@ -81,8 +90,8 @@ def test_json_is_one_object_on_stdout(
     printed = json.loads(capsys.readouterr().out)
     written = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
     assert printed == written | {
-        "report": str(out / "evaluation.json"),
-        "plot": str(out / "evaluation.png"),
+        "report": str(out / "evaluation.html"),
+        "data": str(out / "evaluation.json"),
     }
     assert printed["end"] == "2030-03-08T00:00:00Z"
     assert max(row["customers"] for row in printed["rows"]) == 12
@@ -143,4 +152,8 @@ def test_a_trained_bundle_is_measured(
     assert {target for target, _ in means} >= {"all", "new"}
     assert all(0 <= mean <= 1 for mean in means.values())
     assert means["all", "oracle"] > means["all", "popularity"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluation.json", "evaluation.png"]
+    for one in printed["candidates"]:
+        shares = [row["alone"]["mean"] for row in one["sources"]]
+        assert 0 < max(shares) <= one["total"]["mean"] <= sum(shares) + 1e-9
+        assert one["curve"][-1]["recall"] == one["total"]["mean"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES

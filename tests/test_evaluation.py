@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,9 @@ from recsys.tables import Dataset, write_dataset
 from training.evaluate import EvaluationOptions, evaluate, save_report
 from training.plots import plot_feature_importance, plot_fine_tuning
 from training.report import EVERYONE, HEADLINE, Estimate, EvaluationReport, Target
+from training.report_differences import LADDERS, PEERS
 from training.report_oracle import oracle_of
+from training.report_page import evaluation_page
 from training.simulate import simulate
 
 DAY = timedelta(days=1)
@@ -50,11 +53,14 @@ def test_who_knows_the_future_scores_one_everywhere(report: EvaluationReport) ->
     cold = means(report, "cold")
     assert cold["system"] == cold["fine_tuned"] == 1.0
     assert cold["zero_shot"] == cold["popularity"] < 0.9  # both all tied: the same seeded order
-    for target in ("all", "new"):
+    targets: tuple[Target, ...] = ("all", "new")
+    for target in targets:
+        scores = means(report, target)
+        assert scores["without_text"] < scores["bi_encoder"] < scores["system"]
         for segment in report.segments(target):
             if not segment.endswith("tail items"):
                 scores = means(report, target, segment)
-                assert scores["system"] == max(scores.values())
+                assert scores["system"] > max(scores[peer] for peer in PEERS)
 
 
 def test_report_names_customers_differences_and_degraded_answers(report: EvaluationReport) -> None:
@@ -62,6 +68,8 @@ def test_report_names_customers_differences_and_degraded_answers(report: Evaluat
         "popularity",
         "bm25_knn",
         "bm25_knn_counts",
+        "without_text",
+        "bi_encoder",
         "system",
     }
     assert report.cold_items == len(COLD)
@@ -71,10 +79,79 @@ def test_report_names_customers_differences_and_degraded_answers(report: Evaluat
     )
     asked = sum(report.rows_of(target)[0].customers for target in ("all", "new", "cold"))
     assert report.degraded == {"stale_bundle": asked}
-    gain = {row.against: row for row in report.differences if row.target == "all"}["bm25_knn"]
+    gain = report.difference("all", "system", "bm25_knn")
+    assert gain is not None
     scores = means(report, "all")
     assert gain.metrics[HEADLINE].mean == pytest.approx(scores["system"] - scores["bm25_knn"])
     assert 0 < gain.metrics[HEADLINE].low < gain.metrics[HEADLINE].high
+
+
+def test_family_is_the_system_against_peers_and_each_step_against_the_one_before(
+    report: EvaluationReport,
+) -> None:
+    for target in report.targets:
+        measured = [row.system for row in report.rows_of(target)]
+        pairs = [(r.system, r.against) for r in report.differences if r.target == target]
+        peers = {("system", peer) for peer in PEERS if peer in measured}
+        steps = {(after, before) for before, after in pairwise(LADDERS[target])}
+        assert len(pairs) == len(set(pairs))
+        assert set(pairs) == peers | steps
+    reasons = {(row.system, row.against): row.reason for row in report.differences}
+    assert reasons["fine_tuned", "zero_shot"] == "fine-tuning"
+    assert reasons["without_text", "bm25_knn_counts"] == "step"
+    assert reasons["system", "bm25_knn_counts"] == "peer"
+
+
+def test_p_values_are_corrected_as_one_family_over_all_targets(report: EvaluationReport) -> None:
+    rows = sorted(report.differences, key=lambda row: row.p_value)
+    least = 2 / 10_001
+    assert rows[0].p_value == pytest.approx(least)
+    assert rows[0].p_holm == pytest.approx(len(rows) * least)
+    assert all(row.p_value <= row.p_holm <= 1 for row in rows)
+    assert [row.p_holm for row in rows] == sorted(row.p_holm for row in rows)
+    for row in rows:
+        sign = np.sign(row.metrics[HEADLINE].mean)
+        assert row.verdict == ("none shown" if row.p_holm > 0.05 else {1: "gain", -1: "loss"}[sign])
+
+
+def test_candidates_are_counted_by_source_and_with_all_that_is_owned_or_not(
+    report: EvaluationReport,
+) -> None:
+    events = small_rows()
+    own = {user: {True: set[str](), False: set[str]()} for user, _, _, _ in events}
+    for user, item, _, time in events:
+        own[user][time < CUT].add(item)
+    for one in report.candidates:
+        rows = {row.source: row for row in one.sources}
+        new = one.target == "new"
+        truth = {user: o[False] - (o[True] if new else set()) for user, o in own.items()}
+        truth = {user: wanted for user, wanted in truth.items() if wanted}
+        past = [(set() if new else own[user][True]) for user in truth]
+        again = [len(p & w) / len(w) for p, w in zip(past, truth.values(), strict=True)]
+        assert one.customers == len(truth)
+        assert one.total.mean == rows["future"].alone.mean == 1.0
+        assert rows["past"].alone.mean == pytest.approx(np.mean(again))
+        assert rows["future"].only.mean == pytest.approx(1 - np.mean(again))
+        assert (rows["past"].only.mean, rows["gone"].alone.mean) == (0.0, 0.0)
+        assert rows["past"].candidates == pytest.approx(np.mean([len(p) for p in past]))
+        assert rows["gone"].candidates == 1.0
+        assert one.curve[-1].recall == 1.0
+
+
+def test_use_of_the_catalogue_is_that_of_the_lists(report: EvaluationReport) -> None:
+    prophet = Prophet(small_rows())
+    shown = [item for user in range(60) for item in prophet.future(f"user-{user:02d}")]
+    shares = np.unique(shown, return_counts=True)[1] / len(shown)
+    rows = {row.system: row for row in report.catalogue if row.target == "all"}
+    assert list(rows) == [row.system for row in report.rows_of("all")]
+    assert rows["system"].coverage == len(shares) / 40
+    assert rows["system"].effective_items == pytest.approx(np.exp(-(shares @ np.log(shares))))
+    assert rows["popularity"].coverage < rows["bm25_knn"].coverage
+    surprise, popular = rows["system"].novelty, rows["popularity"].novelty
+    assert surprise is not None
+    assert popular is not None
+    assert surprise.low > popular.high > 0
+    assert {row.target for row in report.catalogue} == {"all", "new"}
 
 
 def test_requests_are_those_of_a_shop_at_the_cut(small_shop: Path) -> None:
@@ -157,7 +234,12 @@ def test_missing_peer_is_noted_and_left_out(
 ) -> None:
     monkeypatch.setattr("training.evaluate.implicit_is_installed", lambda: False)
     report = evaluated(small_shop, Prophet(small_rows()), most=10)
-    assert [row.system for row in report.rows_of("all")] == ["popularity", "system"]
+    assert [row.system for row in report.rows_of("all")] == [
+        "popularity",
+        "without_text",
+        "bi_encoder",
+        "system",
+    ]
     assert any("`peers`" in note for note in report.notes)
 
 
@@ -173,10 +255,10 @@ def test_saved_report_reads_back_and_is_strict_json(
     tmp_path: Path, report: EvaluationReport
 ) -> None:
     paths = save_report(report, tmp_path)
-    text = paths["report"].read_text(encoding="utf-8")
+    text = paths["data"].read_text(encoding="utf-8")
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert EvaluationReport.model_validate_json(text) == report
-    assert paths["plot"].read_bytes().startswith(b"\x89PNG")
+    assert evaluation_page(report) == paths["report"].read_text(encoding="utf-8")
 
 
 def test_oracle_is_the_ceiling_on_a_simulated_shop(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_the_wheel_has_the_three_packages_and_nothing_else(wheel: zipfile.ZipFil
     assert f"{described}/licenses/LICENSE" in wheel.namelist()
 
 
-def test_the_wheel_holds_every_module_the_stubs_types_and_the_typing_mark(
+def test_the_wheel_holds_every_module_the_stubs_types_the_typing_mark_and_templates(
     wheel: zipfile.ZipFile,
 ) -> None:
     files = [path for name in PACKAGES for path in (ROOT / name).rglob("*.py*")]
@@ -47,7 +47,9 @@ def test_the_wheel_holds_every_module_the_stubs_types_and_the_typing_mark(
         path.relative_to(ROOT).as_posix() for path in files if path.suffix in {".py", ".pyi"}
     }
     found = {name for name in wheel.namelist() if name.partition("/")[0] in PACKAGES}
-    assert found == expected | {"recsys/py.typed"}
+    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "training").rglob("*.jinja")}
+    assert templates
+    assert found == expected | templates | {"recsys/py.typed"}
 
 
 def test_the_wheel_starts_one_command(wheel: zipfile.ZipFile) -> None:

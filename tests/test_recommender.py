@@ -120,6 +120,33 @@ def test_requests_in_a_batch_are_answered_as_if_alone(
     assert recommender.recommend_many([]) == []
 
 
+@pytest.mark.parametrize("page_size", [1, EVERYTHING])
+def test_candidates_are_what_is_ranked_with_the_sources_that_brought_it(
+    recommender: Recommender, requests: list[RecommendRequest], page_size: int
+) -> None:
+    asked = [replace(request, page_size=page_size) for request in requests]
+    done: list[int] = []
+    found = recommender.candidates_many(asked, done.append)
+    assert sum(done) == found.count == len(asked)
+    ids = recommender.catalogue["item_id"]
+    for row, answer in enumerate(recommender.recommend_many(asked)):
+        own = found.rows(row, row + 1)
+        sources = {
+            ids[int(item)]: tuple(
+                sorted(n for n, r in zip(own.source_names, ranks, strict=True) if r >= 0)
+            )
+            for item, ranks in zip(own.item, own.source_ranks, strict=True)
+        }
+        assert {item.item_id: item.sources for item in answer.items}.items() <= sources.items()
+        assert page_size == 1 or len(answer.items) == len(sources)
+
+
+def test_nobody_has_no_candidates(recommender: Recommender) -> None:
+    nothing = recommender.candidates_many([])
+    assert (nothing.count, nothing.source_ranks.shape) == (0, (0, len(nothing.source_names)))
+    assert "popular" in nothing.source_names
+
+
 def test_rank_gives_the_scores_of_recommend_for_the_same_items(
     recommender: Recommender, requests: list[RecommendRequest]
 ) -> None:

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Final, Protocol
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from recsys.evaluation import NextPeriod, id_hashes, popularity, tie_keys, top_k, truth_kind
-from recsys.interactions import EventKind, InteractionLog
+from recsys.interactions import Candidates, EventKind, InteractionLog
+from recsys.ranker import RankerTier
 from recsys.recommender import ItemFilter, RankedList, RankRequest, RecommendRequest
 from training.peers import Scorer, bm25_knn, event_matrix, purchase_matrix
 from training.report import LIST_LENGTH
 
 Advance = Callable[[int], None]
 """Told how many customers are done."""
+
+TIERS: Final = {
+    RankerTier.WITHOUT_TEXT: "without_text",
+    RankerTier.BI_ENCODER: "bi_encoder",
+    RankerTier.FULL: "system",
+}
+"""A bundle's rankers by what they know, and the systems they are in a report."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CHUNK_SCORES: Final = 2_000_000
@@ -52,10 +61,21 @@ class EvaluatedRecommender(Protocol):
         """Events before it are in the bundle."""
         ...
 
-    def recommend_many(
+    @property
+    def catalogue(self) -> pl.DataFrame:
+        """Its items in the order of the candidates' rows; column `item_id`."""
+        ...
+
+    def recommend_by_tier(
         self, requests: Sequence[RecommendRequest], advance: Advance | None
-    ) -> list[RankedList]:
-        """The answers `recommend` gives, in the order of the requests."""
+    ) -> Mapping[RankerTier, list[RankedList]]:
+        """The answers of each ranker of `TIERS`; those of `full` are what `recommend` gives."""
+        ...
+
+    def candidates_many(
+        self, requests: Sequence[RecommendRequest], advance: Advance | None
+    ) -> Candidates:
+        """What is ranked for each request, as rows of `catalogue`, and what brought it."""
         ...
 
     def rank_many(
@@ -161,11 +181,26 @@ class Served:
     degraded: Counter[str] = field(default_factory=Counter)
     owned: int = 0
 
-    def recommended(self, period: NextPeriod, advance: Advance, *, new: bool) -> NDArray[np.int32]:
-        """The bundle's own lists, found by its own candidate sources: int32 (n, LIST_LENGTH)."""
+    def recommended(
+        self, period: NextPeriod, advance: Advance, *, new: bool
+    ) -> dict[str, NDArray[np.int32]]:
+        """The lists of each of the bundle's rankers over its own candidates, by system.
+
+        int32 (n, LIST_LENGTH) each. What answers lacked is counted for the system itself.
+        """
         requests = self.requests(period, new=new)
-        lists = self._rows(self.recommender.recommend_many(requests, advance))
-        return self._without_owned(lists, period) if new else lists
+        answers = self.recommender.recommend_by_tier(requests, advance)
+        lists = {system: self._rows(answers[tier]) for tier, system in TIERS.items()}
+        self._count_degraded(answers["full"])
+        if not new:
+            return lists
+        self.owned += int(self._owned(lists["system"], period).sum())
+        return {system: self._without_owned(each, period) for system, each in lists.items()}
+
+    def candidates(self, period: NextPeriod, advance: Advance) -> Candidates:
+        """What the bundle ranks for each customer; items that the dataset does not have are -1."""
+        found = self.recommender.candidates_many(self.requests(period, new=False), advance)
+        return replace(found, item=self._dataset_rows[found.item])
 
     def ranked(
         self, period: NextPeriod, items: NDArray[np.int64], advance: Advance
@@ -176,7 +211,9 @@ class Served:
             RankRequest(item_ids=ids, user_id=user, as_of=self.shop.as_of)
             for user in self._user_ids(period)
         ]
-        return self._rows(self.recommender.rank_many(requests, advance))
+        answers = self.recommender.rank_many(requests, advance)
+        self._count_degraded(answers)
+        return self._rows(answers)
 
     def requests(self, period: NextPeriod, *, new: bool) -> list[RecommendRequest]:
         """A request for each customer at the cut.
@@ -197,6 +234,12 @@ class Served:
             for user, one in zip(self._user_ids(period), filters, strict=True)
         ]
 
+    @cached_property
+    def _dataset_rows(self) -> NDArray[np.int32]:
+        """int32 (items of the bundle,): rows in the dataset, -1 for what it does not have."""
+        rows = self.shop.log.item_rows
+        return np.array([rows.get(i, -1) for i in self.recommender.catalogue["item_id"]], np.int32)
+
     def _user_ids(self, period: NextPeriod) -> list[str]:
         return [self.shop.log.user_ids[row] for row in period.users]
 
@@ -204,19 +247,24 @@ class Served:
         first, last = period.owned.offsets[place : place + 2]
         return tuple(self.shop.log.item_ids[row] for row in period.owned.item[first:last])
 
+    def _count_degraded(self, answers: Sequence[RankedList]) -> None:
+        for answer in answers:
+            self.degraded.update(answer.degraded)
+
     def _rows(self, answers: Sequence[RankedList]) -> NDArray[np.int32]:
         """Answers as item rows; an item that the dataset does not have leaves an empty place."""
         rows = self.shop.log.item_rows
         lists = np.full((len(answers), LIST_LENGTH), -1, np.int32)
         for place, answer in enumerate(answers):
-            self.degraded.update(answer.degraded)
             found = [rows.get(item.item_id, -1) for item in answer.items[:LIST_LENGTH]]
             lists[place, : len(found)] = found
         return lists
 
+    def _owned(self, lists: NDArray[np.int32], period: NextPeriod) -> NDArray[np.bool_]:
+        return period.owned.places(np.arange(len(lists))[:, None], lists) >= 0
+
     def _without_owned(self, lists: NDArray[np.int32], period: NextPeriod) -> NDArray[np.int32]:
         """Owned items taken out, the others moved up."""
-        owned = period.owned.places(np.arange(len(lists))[:, None], lists) >= 0
-        self.owned += int(owned.sum())
+        owned = self._owned(lists, period)
         order = np.argsort(owned, axis=1, kind="stable")
         return np.take_along_axis(np.where(owned, -1, lists), order, axis=1)

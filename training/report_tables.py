@@ -1,87 +1,130 @@
-"""An evaluation as tables for a person."""
+"""An evaluation as tables for the terminal; the page has the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from itertools import groupby
+from typing import Final
 
 from rich import box
 from rich.table import Table
 
 from training.report import (
+    COMPARED_NAMES,
     HEADLINE,
     SYSTEM_NAMES,
-    TARGET_NAMES,
+    CandidateReport,
     DifferenceRow,
-    Estimate,
     EvaluationReport,
-    Target,
+    ResultRow,
+    best,
 )
+from training.report_differences import PEERS
+
+_SECTIONS: Final = (
+    PEERS,
+    ("without_text", "bi_encoder", "system"),
+    ("zero_shot", "fine_tuned"),
+    ("oracle",),
+)
+_COLOURS: Final = {"gain": "green", "loss": "red", "none shown": "default"}
 
 
 def tables(report: EvaluationReport) -> list[Table]:
-    """For each target its systems and segments, and last what the system gains on the others."""
-    found: list[Table] = []
-    for target in TARGET_NAMES:
-        if report.rows_of(target):
-            found.append(systems_table(report, target))
-        if report.segments(target):
-            found.append(segments_table(report, target))
-    return [*found, differences_table(report.differences)]
+    """The ablation, what is gained at each comparison, and the recall of candidates."""
+    found = [ablation_table(report)]
+    if report.differences:
+        found.append(differences_table(report))
+    if report.candidates:
+        found.append(candidates_table(report))
+    return found
 
 
-def systems_table(report: EvaluationReport, target: Target) -> Table:
-    """Systems by metrics on all customers of a target, means with intervals; the best is bold."""
-    rows = report.rows_of(target)
-    table = _table(f"{TARGET_NAMES[target]}: {rows[0].customers:,} shoppers, 95 % intervals")
+def ablation_table(report: EvaluationReport) -> Table:
+    """Systems by targets, NDCG@10 with intervals; the best but for the oracle is bold."""
+    table = _table("NDCG@10, 95 % intervals")
     table.add_column("system")
-    for name in ("NDCG@10", "Recall@20", "MRR@20"):
-        table.add_column(name, justify="right")
-    best = {name: max(row.metrics[name].mean for row in rows) for name in rows[0].metrics}
-    for row in rows:
-        cells = [_interval(row.metrics[name], best[name]) for name in ("ndcg@10", "recall@20")]
-        mrr = row.metrics["mrr@20"].mean
-        cells.append(_marked(f"{mrr:.3f}", best=0 < mrr == best["mrr@20"]))
-        table.add_row(SYSTEM_NAMES[row.system], *cells)
+    for target in report.targets:
+        shoppers = report.rows_of(target)[0].customers
+        table.add_column(f"{target} items\n{shoppers:,} shoppers", justify="right", no_wrap=True)
+    for section in _SECTIONS:
+        for system in section:
+            rows = [report.row(target, system) for target in report.targets]
+            if any(rows):
+                table.add_row(SYSTEM_NAMES[system], *(_cell(report, row) for row in rows))
+        table.add_section()
     return table
 
 
-def segments_table(report: EvaluationReport, target: Target) -> Table:
-    """Segments by systems, NDCG@10; the best of a segment is bold."""
-    table = _table(f"{TARGET_NAMES[target]}: NDCG@10 by length of history and by true items")
-    table.add_column("segment")
-    table.add_column("shoppers", justify="right")
-    for row in report.rows_of(target):
-        table.add_column(SYSTEM_NAMES[row.system].replace(", ", "\n"), justify="right")
-    for segment in report.segments(target):
-        rows = report.rows_of(target, segment)
-        means = [row.metrics[HEADLINE].mean for row in rows]
-        cells = (_marked(f"{mean:.3f}", best=0 < mean == max(means)) for mean in means)
-        table.add_row(segment, f"{rows[0].customers:,}", *cells)
-    return table
-
-
-def differences_table(differences: Iterable[DifferenceRow]) -> Table:
-    """Paired differences in NDCG@10: green above zero, red below, plain where 0 is inside."""
-    table = _table("Gain in NDCG@10, paired by shopper, 95 % intervals")
-    for name in ("target", "system", "against"):
+def differences_table(report: EvaluationReport) -> Table:
+    """Paired differences in NDCG@10: green a gain, red a loss, plain where neither is shown."""
+    count = len(report.differences)
+    table = _table(f"Gain in NDCG@10, paired by shopper; p by Holm for {count} comparisons")
+    for name in ("items", "system", "against"):
         table.add_column(name)
-    table.add_column("gain", justify="right")
-    for row in differences:
-        one = row.metrics[HEADLINE]
-        colour = "green" if one.low > 0 else "red" if one.high < 0 else "default"
-        cell = f"[{colour}]{one.mean:+.3f}[/] [dim]{one.low:+.3f} … {one.high:+.3f}[/]"
-        table.add_row(row.target, SYSTEM_NAMES[row.system], SYSTEM_NAMES[row.against], cell)
+    for name in ("gain", "p"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for target, rows in groupby(report.differences, lambda row: row.target):
+        for row in rows:
+            names = COMPARED_NAMES[row.system], COMPARED_NAMES[row.against]
+            table.add_row(target, *names, _gain(row), p_text(row.p_holm))
+        table.add_section()
     return table
+
+
+def candidates_table(report: EvaluationReport) -> Table:
+    """Sources by targets: what each brings and what it alone does, the best source bold."""
+    table = _table("Recall of candidates, before ranking")
+    table.add_column("source")
+    for one in report.candidates:
+        table.add_column(f"{one.target} items\ncandidates", justify="right")
+        table.add_column("\nrecall", justify="right")
+        table.add_column("by no\nother", justify="right")
+    for place, source in enumerate(report.candidates[0].sources):
+        cells = [cell for one in report.candidates for cell in _source_cells(one, place)]
+        table.add_row(source.source, *cells)
+    table.add_section()
+    totals = [
+        cell
+        for one in report.candidates
+        for cell in (f"{one.candidates:,.0f}", f"[bold]{one.total.mean:.1%}[/]", "")
+    ]
+    table.add_row("all together", *totals)
+    return table
+
+
+def p_text(p_value: float) -> str:
+    """Three decimals; what would be 0.000 is `<0.001`."""
+    return f"{p_value:.3f}" if p_value >= 0.0005 else "<0.001"  # noqa: PLR2004
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
-def _interval(one: Estimate, best: float) -> str:
-    mean = _marked(f"{one.mean:.3f}", best=0 < one.mean == best)
-    return f"{mean} [dim]{one.low:.3f} … {one.high:.3f}[/]"
+def _cell(report: EvaluationReport, row: ResultRow | None) -> str:
+    if row is None:
+        return "·"
+    one = row.metrics[HEADLINE]
+    top = 0 < one.mean == best(report.rows_of(row.target), HEADLINE)
+    mean = f"[bold]{one.mean:.3f}[/]" if top else f"{one.mean:.3f}"
+    return f"{mean} [dim]{_short(one.low)} … {_short(one.high)}[/]"
 
 
-def _marked(text: str, *, best: bool) -> str:
-    return f"[bold]{text}[/]" if best else text
+def _gain(row: DifferenceRow) -> str:
+    one = row.metrics[HEADLINE]
+    colour = _COLOURS[row.verdict]
+    ends = f"{_short(one.low, '+')} … {_short(one.high, '+')}"
+    return f"[{colour}]{one.mean:+.3f}[/] [dim]{ends}[/]"
+
+
+def _short(share: float, sign: str = "") -> str:
+    """Three decimals without the 0 in front: an interval has to fit a narrow terminal."""
+    return f"{share:{sign}.3f}".replace("0.", ".", 1)
+
+
+def _source_cells(report: CandidateReport, place: int) -> tuple[str, str, str]:
+    row = report.sources[place]
+    top = max(one.alone.mean for one in report.sources)
+    recall = f"{row.alone.mean:.1%}"
+    marked = f"[bold]{recall}[/]" if row.alone.mean == top else recall
+    return f"{row.candidates:,.0f}", marked, f"{row.only.mean:.1%}"

@@ -79,6 +79,11 @@ class Retriever:
             similar_shoppers=similar,
         )
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The sources' names."""
+        return tuple(source.name for source in self.sources)
+
     def retrieve(self, queries: RetrievalQueries) -> Candidates:
         """The union of all sources' lists for n requests, with provenance."""
         return merge(

@@ -164,13 +164,31 @@ class Recommender:
     ) -> dict[RankerTier, list[RankedList]]:
         answers: dict[RankerTier, list[RankedList]] = {tier: [] for tier in tiers}
         for batch in _batches(requests, self._clock):
-            scored, compose = self._candidates(batch)
+            (shoppers, queries, candidates), compose = self._to_rank(batch)
+            scored = self._point.score(shoppers, queries, candidates)
             for tier in tiers:
                 visible = scored.without_text() if tier == RankerTier.WITHOUT_TEXT else scored
                 answers[tier] += self._answers(batch, visible, compose, tier)
             if advance:
                 advance(len(batch))
         return answers
+
+    def candidates_many(
+        self, requests: Sequence[RecommendRequest], advance: Advance | None = None
+    ) -> Candidates:
+        """What `recommend_many` ranks for each request, and which source brought it; no scoring.
+
+        Items are rows of `catalogue`. An item of no source's list filled its request up.
+
+        Raises:
+            RequestError: `as_of` is before the horizon or naive; names the field.
+        """
+        found: list[Candidates] = []
+        for batch in _batches(requests, self._clock):
+            found.append(self._to_rank(batch)[0][2])
+            if advance:
+                advance(len(batch))
+        return Candidates.joined(found, self._point.retriever.names)
 
     def rank_many(
         self, requests: Sequence[RankRequest], advance: Advance | None = None
@@ -266,8 +284,10 @@ class Recommender:
         """The time of a request, in microseconds: what merchandising rules go by."""
         return self._latest_clock if as_of is None else _microseconds(as_of)
 
-    def _candidates(self, batch: Sequence[RecommendRequest]) -> tuple[ScoredCandidates, Compose]:
-        """What the batch's pages are made of, and how."""
+    def _to_rank(
+        self, batch: Sequence[RecommendRequest]
+    ) -> tuple[tuple[Shoppers, RetrievalQueries, Candidates], Compose]:
+        """What is retrieved, as far as each request allows it and filled up; and its pages."""
         shoppers, queries, retrieved = self._retrieved(batch)
         rules = [self._composer.rules.at(self._moment(request.as_of)) for request in batch]
         asked = list(zip(batch, rules, strict=True))
@@ -277,13 +297,12 @@ class Recommender:
         wanted = [self._composer.candidates(request.page_size, own) for request, own in asked]
         least = np.where(queries.has_query, 0, wanted)
         candidates = filled_up(found, allowed, least, self._point.popularity)
-        scored = self._point.score(shoppers, queries, candidates)
 
         def compose(i: int, ranked: NDArray[np.int32]) -> Composition:
             searched = bool(queries.has_query[i])
             return self._composer.compose(ranked, batch[i].page_size, rules[i], searched=searched)
 
-        return scored, compose
+        return (shoppers, queries, candidates), compose
 
     def _retrieved(self, batch: Sequence[Asked]) -> tuple[Shoppers, RetrievalQueries, Candidates]:
         shoppers = self._shoppers(batch)

@@ -51,7 +51,7 @@ def evaluate(  # noqa: PLR0913
 
     The bundle must not know events from that time on: train it with the same `--until`.
 
-    Writes evaluation.json and evaluation.png.
+    Writes evaluation.html, a page with everything, and evaluation.json, the same for machines.
 
     Example: recsys evaluate shop --registry shop/registry --from 2010-11-09T00:00:00Z
     """
@@ -95,4 +95,5 @@ def show(report: EvaluationReport, files: dict[str, Path]) -> None:
         RESULTS.print(f"note: {note}", highlight=False)
     for token, lists in report.degraded.items():
         RESULTS.print(f"note: {lists:,} lists were degraded: {token}", highlight=False)
-    RESULTS.print(f"report: {files['report']}\nplot: {files['plot']}", highlight=False)
+    for name, path in files.items():
+        RESULTS.print(f"{name}: {path}", highlight=False, soft_wrap=True)
