@@ -59,7 +59,7 @@ TEXTS = [
         (rules.doors, [source for source in PRODUCT if source.is_door]),
         (
             rules.documented_fields,
-            [s for s in PRODUCT if s.path.endswith(("config.py", "settings.py"))],
+            [s for s in PRODUCT if "/config/" in s.path or s.path.endswith("settings.py")],
         ),
         (rules.portable, TEXTS),
     ],

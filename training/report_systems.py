@@ -191,7 +191,7 @@ class Served:
         requests = self.requests(period, new=new)
         answers = self.recommender.recommend_by_tier(requests, advance)
         lists = {system: self._rows(answers[tier]) for tier, system in TIERS.items()}
-        self._count_degraded(answers["full"])
+        self._count_degraded(answers[RankerTier.FULL])
         if not new:
             return lists
         self.owned += int(self._owned(lists["system"], period).sum())
