@@ -208,6 +208,16 @@ def test_no_negatives_leave_the_pairs_as_they_are(tiny_bert: Path, tmp_path: Pat
     assert with_negatives(pairs, pairs, TEXTS, Bench(tiny_bert, tmp_path).tower, 0) is pairs
 
 
+def test_where_everything_belongs_together_there_are_no_negatives(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    three = ["red cup", "red lamp", "red ring"]
+    pairs = as_rows([(a, b) for a in three for b in three if a != b])
+    mined = with_negatives(pairs, pairs, three, Bench(tiny_bert, tmp_path).tower, 2)
+    assert mined.column_names == ["anchor", "positive"]
+    assert mined["anchor"][:] == pairs["anchor"][:]
+
+
 def test_mined_negatives_are_learned_from(tiny_bert: Path, tmp_path: Path) -> None:
     bench = Bench(tiny_bert, tmp_path)
     pairs = pairs_of_a_colour(64, seed=1)

@@ -298,7 +298,7 @@ def with_negatives(
         corpus: texts to mine from.
         tower: knows every text.
         count: columns `negative_1` and so on; 0 gives the pairs as they are. Pairs whose anchor has
-            fewer negatives than that are left out.
+            fewer negatives than that are left out; if that leaves none, the pairs come as they are.
     """
     if not count:
         return pairs
@@ -315,4 +315,5 @@ def with_negatives(
         )
     ours = set(zip(pairs["anchor"], pairs["positive"], strict=True))
     found = zip(mined["anchor"], mined["positive"], strict=True)
-    return mined.select([place for place, pair in enumerate(found) if pair in ours])
+    kept = [place for place, pair in enumerate(found) if pair in ours]
+    return mined.select(kept) if kept else pairs

@@ -141,7 +141,7 @@ class BiEncoderConfig(Section):
     """Pairs of those that an item may be in, so that what everybody takes does not fill them."""
 
     query_share: float = Field(default=0.3, ge=0, le=1)
-    """Share of the pairs that are a query and an item taken up for it, where the log has any."""
+    """Share of `max_pairs` that a query and an item taken up for it may have."""
 
     hard_negatives: int = Field(default=0, ge=0)
     """Mined negatives beside each pair: items near the anchor by text that don't go with it."""
