@@ -29,10 +29,10 @@ def exposure(joined: Joined) -> Block:
 
     `ctr` is clicks over expected clicks: 1 for an item that is clicked as often as the average item
     would be at its positions. `cvr` is purchases per click or view. Both are drawn towards the rate
-    of all items by the mean of a gamma prior worth `PRIOR_CLICKS`, and are NaN in a window without
-    any click. `own_shown` and `own_passed_over` count impressions of the last 30 days, with and
-    without those that were clicked; NaN while there are no impressions in the log, and for a
-    shopper without any event of their own.
+    of all items as by a gamma prior worth `PRIOR_CLICKS`; NaN in a window where no click of any
+    item is expected, or happened. `own_shown` and `own_passed_over` count impressions of the last
+    30 days, with and without those that were clicked; NaN while the last 90 days have none of
+    anybody, and for a shopper without any event of their own.
     """
     statistics = joined.inputs.statistics
     block: Block = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +64,7 @@ def exposure_at(impressions: Impressions, time: int, items: int) -> Exposure:
 
 
 def place_rates(
-    shown: Counts, item_clicks: NDArray[np.float64], place_clicks: NDArray[np.integer]
+    shown: Counts, item_clicks: NDArray[np.float64], place_clicks: NDArray[np.integer[Any]]
 ) -> NDArray[np.float64]:
     """Click rate of each place for an average item.
 
