@@ -10,12 +10,20 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recsys.interactions import DAY_US, EventKind, InteractionLog, ItemLists
-from recsys.retrieval import ItemNeighbours, RetrievalQueries, VectorIndex
+from recsys.retrieval import (
+    ItemNeighbours,
+    RetrievalQueries,
+    Taste,
+    TastePrior,
+    TextSpace,
+    VectorIndex,
+)
 
 START_US = int(datetime(2031, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 DAYS = 120
 END_US = START_US + DAYS * DAY_US
 DIMENSION = 8
+QUERIES = ("blue", "red mug", "tray")
 KINDS = [kind.name.lower() for kind in EventKind]
 
 
@@ -54,6 +62,7 @@ def random_impressions(
         event_id=pl.format("shown-{}", "event_id"),
         event_type=pl.lit("impression"),
         position=pl.Series(rng.integers(-2, 10, impressions), dtype=pl.Int32),
+        query=pl.Series(rng.choice([*QUERIES, ""], impressions), dtype=pl.String),
     ).with_columns(position=pl.when(pl.col("position") >= 0).then("position"))
     clicking = pl.col("user_id") < f"user-{users:03}"
     clicked = (
@@ -101,7 +110,20 @@ def random_queries(
         context=ItemLists.of(context),
         as_of=rng.integers(START_US, END_US, count),
         query_vectors=vectors,
+        shown=log.shown_to(users),
+        searched=log.searches.by(users),
     )
+
+
+def random_tastes(items: int) -> dict[str, Taste]:
+    """Tastes in two spaces of random points; the queries are those of `random_impressions`."""
+    rng = np.random.default_rng(2)
+    tastes = {}
+    for name, dimensions in (("meaning", 6), ("words", 4)):
+        points = rng.standard_normal((items + len(QUERIES), dimensions)).astype(np.float16)
+        space = TextSpace(points[:items], points[items:])
+        tastes[name] = Taste(space, TastePrior.start(dimensions, click_rate=0.3))
+    return tastes
 
 
 def unit_rows(rng: np.random.Generator, rows: int, dimension: int) -> NDArray[np.float32]:

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from recsys.interactions import Candidates, ItemLists
 from recsys.ranker import RankerTier
-from recsys.recommender import RankedItem, RankedList, RankRequest, RecommendRequest, Tier
+from recsys.recommender import (
+    RankedItem,
+    RankedList,
+    RankRequest,
+    RecommendRequest,
+    Tier,
+    TieredAnswers,
+)
 from recsys.retrieval import merge
 from recsys.tables import write_dataset
 
@@ -89,17 +96,21 @@ class Prophet:
 
     def recommend_by_tier(
         self, requests: Sequence[RecommendRequest], advance: Callable[[int], None] | None
-    ) -> dict[RankerTier, list[RankedList]]:
+    ) -> TieredAnswers:
         self.asked += requests
-        if advance:
-            advance(len(requests))
         full = [self._recommended(one) for one in requests]
         lists = {
             RankerTier.WITHOUT_TEXT: [items[2:] for items in full],
             RankerTier.BI_ENCODER: [items[1:] for items in full],
             RankerTier.FULL: full,
         }
-        return {tier: [self.answer(items) for items in each] for tier, each in lists.items()}
+        answers = {tier: [self.answer(items) for items in each] for tier, each in lists.items()}
+        candidates = self.candidates_many(requests, advance)
+        future = candidates.source_ranks[:, candidates.source_names.index("future")] >= 0
+        read = candidates.item % 2 == 0
+        return TieredAnswers(
+            answers, candidates, np.where(read, np.where(future, 0.8, 0.1), np.nan)
+        )
 
     def candidates_many(
         self, requests: Sequence[RecommendRequest], advance: Callable[[int], None] | None

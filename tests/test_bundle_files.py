@@ -89,16 +89,19 @@ def log() -> InteractionLog:
             "event_time": ["2031-04-02T10:00:00"] * 6,
             "price": [2.5, None, 1.0, 1.0, None, None],
             "position": [None, 3, None, None, 3, 0],
+            "query": [None, "red mug", None, "lamp", "red mug", None],
         }
     ).with_columns(pl.col("event_time").str.to_datetime(time_unit="us", time_zone="UTC"))
     return InteractionLog.build(pl.Series(["i1", "i2", "i3"]), events.lazy())
 
 
 def assert_equal_logs(log: InteractionLog, other: InteractionLog) -> None:
-    names = {field.name for field in fields(InteractionLog)} - {"impressions"}
+    apart = {"impressions", "searches"}
+    names = {field.name for field in fields(InteractionLog)} - apart
     pairs = [(getattr(log, name), getattr(other, name)) for name in names]
-    shown = vars(log.impressions), vars(other.impressions)
-    pairs += [(shown[0][name], shown[1][name]) for name in shown[0]]
+    for part in apart:
+        ours, theirs = vars(getattr(log, part)), vars(getattr(other, part))
+        pairs += [(ours[name], theirs[name]) for name in ours]
     for ours, theirs in pairs:
         assert type(ours) is type(theirs)
         np.testing.assert_array_equal(ours, theirs)
@@ -122,13 +125,16 @@ def test_log_files_that_do_not_belong_together_are_corrupt(
     tmp_path: Path, log: InteractionLog
 ) -> None:
     save_log(log, tmp_path)
-    save_json(tmp_path / "log_ids.json", {"user_ids": ["ada"], "item_ids": list(log.item_ids)})
+    save_json(
+        tmp_path / "log_ids.json",
+        {"user_ids": ["ada"], "item_ids": list(log.item_ids), "queries": []},
+    )
     with pytest.raises(
         BundleCorruptError, match="1 user ids and 3 events, but offsets for 2 users"
     ):
         load_log(tmp_path)
-    save_json(tmp_path / "log_ids.json", {"user_ids": [1], "item_ids": []})
-    with pytest.raises(BundleCorruptError, match="two lists of texts"):
+    save_json(tmp_path / "log_ids.json", {"user_ids": [1], "item_ids": [], "queries": []})
+    with pytest.raises(BundleCorruptError, match="lists of texts named"):
         load_log(tmp_path)
     save_arrays(tmp_path / "log.safetensors", {"item": log.item})
     with pytest.raises(BundleCorruptError, match=r"holds arrays \['item'\], expected"):

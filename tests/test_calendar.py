@@ -36,7 +36,7 @@ def calendar_at(as_of: datetime, purchases: list[tuple[datetime, str]]) -> NDArr
     none = np.full(2, -1, np.int32)
     matrix = feature_matrix(
         FeatureInputs(
-            items=ItemColumns(np.ones(2, np.float32), np.zeros(2, np.int64), none, none),
+            items=ItemColumns(np.ones(2, np.float32), np.zeros(2, np.int64), none, none, none),
             statistics=ItemStatistics.at(log, micros(as_of)),
             histories=log.histories(np.array([-1])),
             shown=ShownItems.empty(1),

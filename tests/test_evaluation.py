@@ -86,6 +86,19 @@ def test_report_names_customers_differences_and_degraded_answers(report: Evaluat
     assert 0 < gain.metrics[HEADLINE].low < gain.metrics[HEADLINE].high
 
 
+def test_probabilities_are_held_against_what_was_bought(report: EvaluationReport) -> None:
+    calibration = report.calibration
+    assert calibration is not None
+    low, high = calibration.bins
+    assert low.probability == pytest.approx(0.1)
+    assert high.probability == pytest.approx(0.8)
+    assert low.share.mean == 0
+    assert high.share.mean == 1
+    assert calibration.customers <= report.rows_of("all")[0].customers
+    error = (0.1 * low.examples + 0.2 * high.examples) / calibration.examples
+    assert calibration.error.mean == pytest.approx(error)
+
+
 def test_family_is_the_system_against_peers_and_each_step_against_the_one_before(
     report: EvaluationReport,
 ) -> None:

@@ -11,7 +11,6 @@ from visits import ITEMS, VISITS, events_of, log_of, minutes
 
 from recsys.config import (
     Configuration,
-    CrossEncoderConfig,
     TextConfig,
 )
 from recsys.errors import EmptyTableError
@@ -32,11 +31,8 @@ PART = Slice(START_US + 60 * DAY_US, START_US + 90 * DAY_US)
 def evaluated(
     log: InteractionLog, events: pl.DataFrame, part: Slice, limit: int = 300, seed: int = 0
 ) -> Groups:
-    config = Configuration(
-        text=TextConfig(shopper_max_segments=5),
-        cross_encoder=CrossEncoderConfig(max_evaluation_groups=limit),
-    )
-    return evaluation_groups(log, events.lazy(), part, config, np.random.default_rng(seed))
+    config = Configuration(seed=seed, text=TextConfig(shopper_max_segments=5))
+    return evaluation_groups(log, events.lazy(), part, config, limit)
 
 
 def labelled(groups: Groups, row: int) -> dict[int, int]:

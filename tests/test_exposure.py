@@ -14,8 +14,8 @@ from scipy import sparse
 from scipy.stats import spearmanr
 
 from recsys.features import FeatureInputs, ItemColumns, ItemStatistics, feature_matrix
-from recsys.features.position_bias import place_rates
 from recsys.interactions import Candidates, InteractionLog, ItemLists, floor_to_hour
+from recsys.interactions.position_bias import place_rates
 from recsys.simulation import BehaviourConfig, PolicyConfig, SimulatedShop, SimulationConfig
 
 AS_OF = datetime(2031, 6, 1, 12, 30, tzinfo=UTC)
@@ -59,7 +59,7 @@ def features_of(
     no_number = np.full(3, -1, np.int32)
     matrix = feature_matrix(
         FeatureInputs(
-            items=ItemColumns(nothing, np.zeros(3, np.int64), no_number, no_number),
+            items=ItemColumns(nothing, np.zeros(3, np.int64), no_number, no_number, no_number),
             statistics=ItemStatistics.at(log, micros(as_of)),
             histories=log.histories(users),
             shown=log.shown_to(users),

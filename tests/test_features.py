@@ -51,8 +51,8 @@ def columns(seed: int = 0) -> ItemColumns:
     price[::7] = np.nan
     created = rng.integers(START_US, END_US, ITEMS)
     created[::5] = NEVER
-    category, brand = rng.integers(-1, 4, (2, ITEMS)).astype(np.int32)
-    return ItemColumns(price, created, category, brand)
+    category, leaf, brand = rng.integers(-1, 4, (3, ITEMS)).astype(np.int32)
+    return ItemColumns(price, created, category, leaf, brand)
 
 
 def inputs(log: InteractionLog, seed: int, requests: int = 8) -> FeatureInputs:
@@ -365,4 +365,6 @@ def test_catalogue_columns_follow_the_order_of_rows_and_may_be_missing() -> None
     assert found.created_at.tolist() == [NEVER, NEVER, START_US, NEVER]
     assert found.category.tolist() == [-1, 0, 1, -1]
     assert found.brand.tolist() == [-1] * 4
-    assert [a.dtype for a in vars(found).values()] == [np.float32, np.int64, np.int32, np.int32]
+    assert found.leaf.tolist() == [-1, 0, 1, -1]
+    kinds = [np.float32, np.int64, np.int32, np.int32, np.int32]
+    assert [a.dtype for a in vars(found).values()] == kinds

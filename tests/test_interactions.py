@@ -40,10 +40,12 @@ def build(frame: pl.DataFrame) -> InteractionLog:
 
 
 def assert_equal(one: InteractionLog, other: InteractionLog) -> None:
-    for name in {field.name for field in fields(InteractionLog)} - {"impressions"}:
+    apart = {"impressions", "searches"}
+    for name in {field.name for field in fields(InteractionLog)} - apart:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
-    for name, values in vars(one.impressions).items():
-        np.testing.assert_array_equal(values, getattr(other.impressions, name))
+    for part in apart:
+        for name, values in vars(getattr(one, part)).items():
+            np.testing.assert_array_equal(values, getattr(getattr(other, part), name))
 
 
 def micros(seconds: int) -> int:

@@ -35,6 +35,7 @@ def test_statistics_are_counts_over_the_events_before_the_hour() -> None:
     hour = AS_OF - AS_OF % HOUR_US
     assert statistics.hour == hour
     past = log.time < hour
+    buyers, rebuyers = 0, np.zeros(ITEMS)
     for item in range(ITEMS):
         bought = past & (log.item == item) & (log.kind == BUY)
         clicked = past & (log.item == item) & np.isin(log.kind, [EventKind.VIEW, CLICK])
@@ -48,11 +49,15 @@ def test_statistics_are_counts_over_the_events_before_the_hour() -> None:
         assert statistics.buyers[item] == len(set(log.user[bought]))
         baskets = {(u, b) for u, b in zip(log.user[bought], log.basket[bought], strict=True)}
         again = [u for u in set(log.user[bought]) if sum(v == u for v, _ in baskets) > 1]
-        assert statistics.rebuyers[item] == len(again)
+        buyers += len(set(log.user[bought]))
+        rebuyers[item] = len(again)
         mean = log.price[bought].mean() if bought.any() else np.nan
         np.testing.assert_allclose(statistics.mean_price[item], mean, rtol=1e-5)
         pieces = log.quantity[bought].mean() if bought.any() else np.nan
         np.testing.assert_allclose(statistics.mean_quantity[item], pieces, rtol=1e-5)
+    usual = rebuyers.sum() / buyers
+    rate = (rebuyers + 5 * usual) / (statistics.buyers + 5)
+    np.testing.assert_allclose(statistics.rebuy_rate, rate, rtol=1e-5)
 
 
 def test_the_usual_rebuy_interval_of_an_item_leans_on_that_of_all() -> None:
@@ -64,6 +69,11 @@ def test_the_usual_rebuy_interval_of_an_item_leans_on_that_of_all() -> None:
     for row, item in enumerate(log.item_ids):
         usual = (logs[item].sum() + 5 * everywhere) / (len(logs[item]) + 5)
         assert found[row] == pytest.approx(np.exp(usual), rel=1e-6)
+    kinds = np.array([2, 2, -1], np.int32)
+    alike = ItemStatistics.at(log, 50 * DAY_US, kinds).rebuy_days
+    of_kind = (logs["x"].sum() + logs["y"].sum() + 5 * everywhere) / (4 + 5)
+    assert alike[0] == pytest.approx(np.exp((logs["x"].sum() + 5 * of_kind) / (3 + 5)), rel=1e-6)
+    assert alike[2] == pytest.approx(np.exp(everywhere), rel=1e-6)
     first_only = ItemStatistics.at(log, DAY_US).rebuy_days
     assert np.isnan(first_only).all()
 

@@ -37,7 +37,8 @@ def fit_inputs(seed: int = 0, requests: int = 60) -> FitInputs:
     labels = (taste > 0.8).astype(np.int64) + (taste > 1.6)
     held_back = rng.random(requests) < 0.3
     own = rng.random(len(values)) < 0.2
-    return FitInputs(values, NAMES, GROUPS, sizes, labels, held_back, own)
+    unseen = np.zeros(requests, np.bool_)
+    return FitInputs(values, NAMES, GROUPS, sizes, labels, held_back, own, unseen)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +96,11 @@ def test_a_request_teaches_the_order_without_own_items_too() -> None:
     left = given.where(~given.own)
     assert left.sizes.sum() == len(left.labels) == (~given.own).sum()
     np.testing.assert_array_equal(left.values, given.values[~given.own])
+    everything, without = given, left
+    learn, judge = given.sides()
+    twice = np.bincount(given.request, given.own, minlength=len(given.sizes)) > 0
+    expected = everything.useful().sum() + (without.useful() & twice).sum()
+    assert len(learn.sizes) + len(judge.sizes) == expected
     all_own = replace(given, own=np.ones_like(given.own))
     assert not all_own.where(~all_own.own).useful().any()
     assert Ranker.fit(all_own, CONFIG, seed=3, threads=1).rounds["lambdarank"] >= 1

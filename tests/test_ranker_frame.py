@@ -14,7 +14,13 @@ from trained_shop import TrainedShop
 from recsys.config import LabelGrades
 from recsys.interactions import EventKind
 from recsys.ranker import FitInputs, RankerTier
-from training.ranker_frame import load_frame, ranker_frame, save_frame, window_labels
+from training.ranker_frame import (
+    REQUESTS_PER_CHUNK,
+    load_frame,
+    ranker_frame,
+    save_frame,
+    window_labels,
+)
 from training.time_split import Slice
 from training.training_data import TrainingData
 
@@ -62,7 +68,8 @@ def test_a_frame_has_a_request_for_every_shopper_of_every_window(
     trained_shop: TrainedShop, data: TrainingData, frame: FitInputs
 ) -> None:
     users = window_labels(data, data.split.windows[-1], LabelGrades()).users
-    assert len(frame.sizes) == len(frame.held_back) == len(users)
+    assert (~frame.unseen).sum() == len(users)
+    assert len(frame.sizes) == len(frame.held_back) == len(frame.unseen)
     assert frame.values.shape == (frame.sizes.sum(), len(frame.names))
     assert len(frame.labels) == frame.sizes.sum()
     assert set(frame.labels) == {0, 1, 2, 3}
@@ -96,10 +103,15 @@ def test_events_from_a_windows_start_on_change_labels_but_no_feature(
     impressions = replace(log.impressions, item=shown)
     changed = replace(log, item=item, price=price, impressions=impressions)
     found = frame_of(trained_shop, replace(data, log=changed))
-    np.testing.assert_array_equal(found.values, frame.values)
-    np.testing.assert_array_equal(found.sizes, frame.sizes)
     np.testing.assert_array_equal(found.held_back, frame.held_back)
-    assert not np.array_equal(found.labels, frame.labels)
+    np.testing.assert_array_equal(found.unseen, frame.unseen)
+    both = (found.sizes > 0) & (frame.sizes > 0)
+    assert both[~frame.unseen].all()
+    assert both[frame.unseen].sum() > 5
+    one, other = found.take(both), frame.take(both)
+    np.testing.assert_array_equal(one.values, other.values)
+    np.testing.assert_array_equal(one.sizes, other.sizes)
+    assert not np.array_equal(one.labels, other.labels)
 
 
 def test_an_event_before_a_windows_start_does_change_features(
@@ -123,9 +135,9 @@ def test_only_held_back_requests_keep_more_negatives_than_configured(
     with Progress(disable=True) as progress:
         texts = trained_shop.recommender._contents.texts
         found = ranker_frame(data, texts, configuration, progress)
-    request = np.repeat(np.arange(len(found.sizes)), found.sizes)
-    negatives = np.bincount(request[found.labels == 0], minlength=len(found.sizes))
-    assert set(negatives[~found.held_back]) == {7}
+    negatives = np.bincount(found.request[found.labels == 0], minlength=len(found.sizes))
+    assert set(negatives[~found.held_back & ~found.unseen]) == {7}
+    assert negatives[~found.held_back & found.unseen].max() <= 7
     np.testing.assert_array_equal(found.sizes[found.held_back], frame.sizes[found.held_back])
     assert (found.labels > 0).sum() == (frame.labels > 0).sum()
 
@@ -144,8 +156,30 @@ def test_items_created_from_a_windows_end_on_are_no_candidates(
     assert 0 < too_late.sizes.max() <= 5
     just_there = created(trained_shop, data, window, window.end - 1)
     assert just_there.sizes.sum() > frame.sizes.sum()
-    assert just_there.sizes.sum() > frame.sizes.sum()
-    assert frame.sizes.min() > 10
+    assert frame.sizes[~frame.unseen].min() > 10
+
+
+def test_who_took_up_what_nobody_had_seen_makes_a_request_of_that_alone(
+    data: TrainingData, frame: FitInputs
+) -> None:
+    log, window = data.log, data.split.windows[-1]
+    known = log.before(window.start)
+    seen = np.union1d(known.item, known.impressions.item)
+    labels = window_labels(data, window, LabelGrades())
+    fresh = ~np.isin(labels.pair % len(log.item_ids), seen)
+    takers = np.isin(labels.users, labels.pair[fresh] // len(log.item_ids))
+    lists = frame.take(frame.unseen)
+    assert 0 < takers.sum() < len(takers)
+    chunks = -(-len(takers) // REQUESTS_PER_CHUNK)
+    assert len(lists.sizes) == len(takers)
+    assert chunks > 1
+    np.testing.assert_array_equal(lists.sizes > 0, takers)
+    assert (lists.labels > 0).sum() == fresh.sum()
+    columns = {name: lists.values[:, lists.names.index(name)] for name in lists.names}
+    assert (columns["buyers"] == 0).all()
+    assert (columns["own_baskets"] == 0).all()
+    assert np.isnan(columns["days_since_last_sold"]).all()
+    assert not np.isnan(columns["text_cross_purchase"]).any()
 
 
 def created(shop: TrainedShop, data: TrainingData, window: Slice, time: int) -> FitInputs:
@@ -160,7 +194,8 @@ def test_a_shopper_is_held_back_in_every_window_or_in_none(trained_shop: Trained
     frame = frame_of(trained_shop, data)
     users = [window_labels(data, window, LabelGrades()).users for window in data.split.windows]
     marks: dict[int, set[bool]] = {}
-    for user, held_back in zip(np.concatenate(users).tolist(), frame.held_back, strict=True):
+    held_back_marks = frame.held_back[~frame.unseen]
+    for user, held_back in zip(np.concatenate(users).tolist(), held_back_marks, strict=True):
         marks.setdefault(user, set()).add(bool(held_back))
     assert all(len(found) == 1 for found in marks.values())
     assert frame.held_back.any()
@@ -170,7 +205,7 @@ def test_a_shopper_is_held_back_in_every_window_or_in_none(trained_shop: Trained
 def test_a_frame_is_read_back_as_it_was_written(frame: FitInputs, tmp_path: Path) -> None:
     summary = save_frame(frame, tmp_path)
     found = load_frame(tmp_path, summary)
-    for name in ("values", "sizes", "labels", "held_back", "own"):
+    for name in ("values", "sizes", "labels", "held_back", "own", "unseen"):
         np.testing.assert_array_equal(getattr(found, name), getattr(frame, name))
     assert (found.names, found.groups) == (frame.names, frame.groups)
     assert summary["rows"] == len(frame.labels)

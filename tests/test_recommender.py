@@ -24,6 +24,7 @@ from recsys.recommender import (
     SimilarItemsRequest,
     Tier,
 )
+from recsys.recommender.point_in_time import TEXT_SOURCES
 from serving.loading import open_recommender
 
 EVERYTHING = 200
@@ -147,13 +148,31 @@ def test_nobody_has_no_candidates(recommender: Recommender) -> None:
     assert "popular" in nothing.source_names
 
 
-def test_rank_gives_the_scores_of_recommend_for_the_same_items(
+def test_rank_gives_the_scores_of_recommend_where_that_reads_all_texts_too(
     recommender: Recommender, requests: list[RecommendRequest]
 ) -> None:
+    contents = recommender._contents
+    encoder = contents.configuration.cross_encoder.model_copy(update={"candidates": EVERYTHING})
+    configuration = contents.configuration.model_copy(update={"cross_encoder": encoder})
+    reading = Recommender(
+        replace(contents, configuration=configuration), recommender.version, recommender.horizon
+    )
     for request in requests:
-        answer = recommender.recommend(replace(request, page_size=EVERYTHING))
-        ranked = recommender.rank(rank_request(request, sorted(ids_of(answer))))
-        assert ranked == answer
+        answer = reading.recommend(replace(request, page_size=EVERYTHING))
+        assert recommender.rank(rank_request(request, sorted(ids_of(answer)))) == answer
+
+
+def test_rank_reads_the_texts_of_all_items(
+    recommender: Recommender, requests: list[RecommendRequest]
+) -> None:
+    ids = recommender.catalogue["item_id"].head(150).to_list()
+    answers = recommender.rank_many([rank_request(request, ids) for request in requests])
+    limit = recommender._contents.configuration.cross_encoder.candidates
+    assert limit < len(ids)
+    for answer in answers:
+        read = [item.cross_encoder_score is not None for item in answer.items]
+        assert len(read) == len(ids)
+        assert all(read)
 
 
 def rank_request(request: RecommendRequest, item_ids: Sequence[str]) -> RankRequest:
@@ -329,6 +348,7 @@ def test_what_is_served_is_what_training_would_compute(
     shoppers = Shoppers(
         histories=data.log.histories(np.array(users)),
         shown=data.log.shown_to(np.array(users)),
+        searched=data.log.searches.by(np.array(users)),
         context=ItemLists.empty(len(users)),
         queries=[""] * len(users),
         as_of=np.full(len(users), data.until),
@@ -336,7 +356,8 @@ def test_what_is_served_is_what_training_would_compute(
     queries = point.queries(shoppers)
     candidates = point.retriever.retrieve(queries)
     candidates = candidates.where(data.catalogue.available[candidates.item])
-    scored = point.score(shoppers, queries, candidates)
+    limit = trained_shop.configuration.cross_encoder.candidates
+    scored = point.score(shoppers, queries, candidates, nearest=limit)
     expected = contents.rankers[RankerTier.FULL].predict(scored.features.values)
     for place, user in enumerate(trained_shop.shoppers[:6]):
         rows = slice(candidates.offsets[place], candidates.offsets[place + 1])
@@ -353,11 +374,19 @@ def test_the_full_tier_is_what_is_served_and_the_others_see_less(
     recommender: Recommender, requests: list[RecommendRequest]
 ) -> None:
     asked = [replace(request, explain=True) for request in requests]
-    tiers = recommender.recommend_by_tier(asked)
+    found = recommender.recommend_by_tier(asked)
+    tiers = found.answers
     assert tiers[RankerTier.FULL] == recommender.recommend_many(asked)
     assert tiers[RankerTier.BI_ENCODER] != tiers[RankerTier.FULL]
     behaviour = [item for answer in tiers[RankerTier.WITHOUT_TEXT] for item in answer.items]
-    assert {item.sources for item in behaviour}.isdisjoint({("text_neighbours",)})
+    brought = {item.sources for item in behaviour if item.sources}
+    assert not [sources for sources in brought if set(sources) <= set(TEXT_SOURCES)]
+    full = [item.sources for answer in tiers[RankerTier.FULL] for item in answer.items]
+    assert any(set(sources) <= set(TEXT_SOURCES) for sources in full if sources)
+    read = ~np.isnan(found.probability)
+    assert len(read) == len(found.candidates.item)
+    assert 0 < read.sum() < len(read)
+    assert ((found.probability[read] >= 0) & (found.probability[read] <= 1)).all()
     groups = {part.group for item in behaviour for part in item.explanation}
     assert "rebuy" in groups
     assert "text" not in groups

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from random_shop import (
     index_of,
     random_log,
     random_queries,
+    random_tastes,
 )
 
 from recsys.interactions import (
@@ -36,6 +38,7 @@ from recsys.retrieval import (
     Popular,
     RetrievalQueries,
     SimilarShoppers,
+    Tastes,
     TextNeighbours,
     merge,
 )
@@ -55,11 +58,16 @@ def new_arrivals(log: InteractionLog) -> CandidateSource:
     return NewArrivals(vectors, listed.astype(np.int64), days=30, recent=5)
 
 
+def taste(log: InteractionLog) -> CandidateSource:
+    return Tastes.build(log, random_tastes(ITEMS), days=30)
+
+
 SOURCES: dict[str, Callable[[InteractionLog], CandidateSource]] = {
     "text": text_source,
     "co_occurrence": lambda log: CoOccurrenceSource(CoOccurrence.build(log, 10), recent=5),
     "next_items": lambda log: NextItems(CoOccurrence.build(log, 10), recent=5),
     "similar_shoppers": SimilarShoppers.build,
+    "taste": taste,
     "new_arrivals": new_arrivals,
     "popular": lambda log: Popular(log, days=30),
     "own_items": lambda _: OwnItems(),
@@ -73,7 +81,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def log() -> InteractionLog:
-    return random_log(12)
+    return random_log(12, impressions=80)
 
 
 @pytest.fixture
@@ -116,13 +124,7 @@ class TestEverySource:
     ) -> None:
         together = source.retrieve(queries, 8)
         for row in range(queries.count):
-            assert queries.query_vectors is not None
-            alone = RetrievalQueries(
-                queries.histories.rows(row, row + 1),
-                queries.context.rows(row, row + 1),
-                queries.as_of[row : row + 1],
-                queries.query_vectors[row : row + 1],
-            )
+            alone = queries.rows(row, row + 1)
             expected = together.rows(row, row + 1).item
             np.testing.assert_array_equal(source.retrieve(alone, 8).item, expected)
         np.testing.assert_array_equal(source.retrieve(queries, 8).item, together.item)
@@ -138,11 +140,13 @@ class TestEverySource:
     def test_sees_nothing_the_shopper_did_later(
         self, source: CandidateSource, queries: RetrievalQueries
     ) -> None:
-        cut = RetrievalQueries(
-            queries.histories.before(queries.as_of),
-            queries.context,
-            queries.as_of,
-            queries.query_vectors,
+        assert queries.shown is not None
+        assert queries.searched is not None
+        cut = replace(
+            queries,
+            histories=queries.histories.before(queries.as_of),
+            shown=queries.shown.before(queries.as_of),
+            searched=queries.searched.before(queries.as_of),
         )
         seen, expected = source.retrieve(queries, 9), source.retrieve(cut, 9)
         np.testing.assert_array_equal(seen.offsets, expected.offsets)

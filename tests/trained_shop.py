@@ -96,6 +96,7 @@ def tiny_configuration(pretrained: Path) -> Configuration:
             co_occurrence=20,
             next_items=10,
             similar_shoppers=10,
+            taste=10,
             popular=15,
             own_items=15,
             neighbours_per_item=20,

@@ -20,7 +20,7 @@ def calibrate(frame: FitInputs, grades: LabelGrades) -> Calibration:
     Raises:
         ModelError: the cross-encoder scored no candidate of a held-back shopper.
     """
-    held_back = np.repeat(frame.held_back, frame.sizes)
+    held_back = np.repeat(frame.held_back & ~frame.unseen, frame.sizes)
     strongest = max(int(frame.labels.max(initial=0)), 1)
     grade = min(grades.purchase or strongest, strongest)
     logits = frame.values[:, frame.names.index(LOGIT)]

@@ -98,6 +98,7 @@ def evaluate(
         differences=tuple(difference_rows(shop.seed, periods, lists)),
         catalogue=tuple(r for t in lists if t != "cold" for r in catalogue_rows(shop, t, lists[t])),
         candidates=candidates,
+        calibration=served.calibration,
         degraded=dict(sorted(served.degraded.items())),
         notes=tuple(_notes(served, options, periods)),
     )

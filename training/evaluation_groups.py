@@ -71,14 +71,14 @@ def evaluation_groups(
     events: pl.LazyFrame,
     part: Slice,
     config: Configuration,
-    rng: np.random.Generator,
+    limit: int,
 ) -> Groups:
-    """At most `max_evaluation_groups` groups of the slice; see the module.
+    """At most `limit` groups of the slice, drawn by the configured seed; see the module.
 
     Raises:
         EmptyTableError: nobody with a history took up a new item in the slice.
     """
-    limit = config.cross_encoder.max_evaluation_groups
+    rng = np.random.default_rng([config.seed, 2])
     segments = config.text.shopper_max_segments
     known = log.before(part.end)
     found = first_interactions(known, part)

@@ -19,12 +19,11 @@ from recsys.evaluation import bootstrap_difference
 from recsys.ranker import FitInputs, Ranker, RankerTier
 from recsys.recommender import CROSS_ENCODER, RANKER
 from recsys.text import CrossEncoder, CrossEncoderShape
-from training.evaluation_groups import evaluation_groups
 from training.fit_cross_encoder import FitJob, score_groups
 from training.group_objectives import group_ndcg
 from training.report import Estimate
 from training.training_data import TrainingData
-from training.tune_text import examples, new_cross_encoder, text_rows
+from training.tune_text import examples, held_out_groups, new_cross_encoder, text_rows
 
 UNTUNED: Final = "untuned"
 
@@ -178,8 +177,7 @@ def _encoder_ndcg(
     trained: Trained, encoder: CrossEncoder, progress: Progress
 ) -> NDArray[np.float64]:
     data, configuration = trained.data, trained.configuration
-    rng = np.random.default_rng([configuration.seed, 2])
-    groups = evaluation_groups(data.log, data.events, data.split.test, configuration, rng)
+    groups = held_out_groups(data, configuration)
     budget = configuration.text.item_max_tokens
     items = text_rows(data.texts, encoder, configuration, budget)
     job = FitJob(configuration.cross_encoder, Path(), configuration.seed, progress)

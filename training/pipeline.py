@@ -15,8 +15,8 @@ from rich.progress import Progress
 from recsys.bundle import ManifestFields, Registry, canonical_json, load_arrays, save_arrays
 from recsys.config import Configuration
 from recsys.ranker import FitInputs, Ranker, RankerTier
-from recsys.recommender import Contents, TextModels
-from recsys.retrieval import CoOccurrence, ItemNeighbours, lexical_neighbours
+from recsys.recommender import TASTES, Contents, TextModels, load_tastes, save_tastes
+from recsys.retrieval import CoOccurrence, ItemNeighbours, Taste, lexical_neighbours
 from recsys.text import (
     BiEncoder,
     CrossEncoder,
@@ -27,6 +27,7 @@ from recsys.text import (
 )
 from training.calibrate import calibrate
 from training.embed_catalogue import EncodedCatalogue, EncodedTexts
+from training.fit_tastes import fit_tastes
 from training.gates import Gate, Trained, check_gates, require_passed
 from training.process import set_up_process
 from training.ranker_frame import load_frame, ranker_frame, save_frame
@@ -39,7 +40,7 @@ from training.workspace import Summary, Workspace
 
 CHECKPOINTS = "checkpoints"
 LEXICAL = "lexical.safetensors"
-FORMAT = 2
+FORMAT = 3
 """Part of a run's key: stages of another layout are not taken up."""
 
 
@@ -216,6 +217,7 @@ class _Run:
             index=catalogue.index,
             neighbours=catalogue.neighbours,
             lexical=ItemNeighbours.from_arrays(lexical, ""),
+            tastes=self._tastes(),
             scorer=TextScorer(
                 model=self.cross_encoder,
                 states=self._states(),
@@ -225,6 +227,17 @@ class _Run:
             ),
             config=self.configuration.text,
         )
+
+    def _tastes(self) -> dict[str, Taste]:
+        folder = self.workspace.stage("tastes", self._fit_tastes)
+        return load_tastes(folder / TASTES)
+
+    def _fit_tastes(self, folder: Path) -> Summary:
+        task = self.progress.add_task("what shoppers like", total=2)
+        advance = partial(self.progress.advance, task)
+        tastes = fit_tastes(self.data, self.encoded, self.configuration, advance)
+        save_tastes(tastes, folder / TASTES)
+        return {name: taste.space.dimensions for name, taste in tastes.items()}
 
     def _states(self) -> StateTable:
         budget = self.configuration.text.item_max_tokens

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -16,9 +16,16 @@ from numpy.typing import NDArray
 from recsys.evaluation import NextPeriod, id_hashes, popularity, tie_keys, top_k, truth_kind
 from recsys.interactions import Candidates, EventKind, InteractionLog
 from recsys.ranker import RankerTier
-from recsys.recommender import ItemFilter, RankedList, RankRequest, RecommendRequest
+from recsys.recommender import (
+    ItemFilter,
+    RankedList,
+    RankRequest,
+    RecommendRequest,
+    TieredAnswers,
+)
 from training.peers import Scorer, bm25_knn, event_matrix, purchase_matrix
-from training.report import LIST_LENGTH
+from training.report import LIST_LENGTH, CalibrationReport
+from training.report_calibration import calibration_report
 
 Advance = Callable[[int], None]
 """Told how many customers are done."""
@@ -68,7 +75,7 @@ class EvaluatedRecommender(Protocol):
 
     def recommend_by_tier(
         self, requests: Sequence[RecommendRequest], advance: Advance | None
-    ) -> Mapping[RankerTier, list[RankedList]]:
+    ) -> TieredAnswers:
         """The answers of each ranker of `TIERS`; those of `full` are what `recommend` gives."""
         ...
 
@@ -174,12 +181,15 @@ class Served:
     Attributes:
         degraded: answers by `degraded` token.
         owned: owned items that came although they were to be left out; taken off the lists.
+        calibration: of the purchase probabilities of target `all`, once that is ranked; None where
+            no text was scored.
     """
 
     shop: Shop
     recommender: EvaluatedRecommender
     degraded: Counter[str] = field(default_factory=Counter)
     owned: int = 0
+    calibration: CalibrationReport | None = None
 
     def recommended(
         self, period: NextPeriod, advance: Advance, *, new: bool
@@ -189,13 +199,25 @@ class Served:
         int32 (n, LIST_LENGTH) each. What answers lacked is counted for the system itself.
         """
         requests = self.requests(period, new=new)
-        answers = self.recommender.recommend_by_tier(requests, advance)
+        found = self.recommender.recommend_by_tier(requests, advance)
+        answers = found.answers
         lists = {system: self._rows(answers[tier]) for tier, system in TIERS.items()}
         self._count_degraded(answers[RankerTier.FULL])
         if not new:
+            self.calibration = self._calibration(found, period)
             return lists
         self.owned += int(self._owned(lists["system"], period).sum())
         return {system: self._without_owned(each, period) for system, each in lists.items()}
+
+    def _calibration(self, found: TieredAnswers, period: NextPeriod) -> CalibrationReport | None:
+        """Probabilities of the candidates that the cross-encoder read, against what was bought."""
+        read = ~np.isnan(found.probability)
+        if not read.any():
+            return None
+        customer = found.candidates.request[read]
+        item = self._dataset_rows[found.candidates.item[read]]
+        bought = period.truth.places(customer, item) >= 0
+        return calibration_report(found.probability[read], bought, customer, self.shop.seed)
 
     def candidates(self, period: NextPeriod, advance: Advance) -> Candidates:
         """What the bundle ranks for each customer; items that the dataset does not have are -1."""

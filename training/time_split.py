@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from recsys.config import WindowsConfig
 from recsys.errors import EmptyTableError
@@ -54,19 +55,16 @@ def split_by_time(log: InteractionLog, until: int, config: WindowsConfig) -> Tim
     if not len(log.time):
         raise EmptyTableError("no events before the cut; training needs a history")
     first = int(log.time.min())
-    wanted = config.label_days + (config.ranker_windows - 1) * config.stride_days
-    wanted += config.validation_days
-    share = min(1.0, config.max_share_of_history * (until - first) / (wanted * DAY_US))
+    lengths = _lengths((until - first) / DAY_US, config)
     label, stride, held_back = (
-        int(share * days * DAY_US)
-        for days in (config.label_days, config.stride_days, config.validation_days)
+        int(days * DAY_US) for days in (lengths.label, lengths.stride, lengths.validation)
     )
     if min(label, stride, held_back) < HOUR_US:
         raise EmptyTableError(
             f"the log spans {(until - first) / DAY_US:.1f} days before the cut; "
-            f"{config.ranker_windows} label windows and a validation slice need an hour each"
+            f"{lengths.windows} label windows and a validation slice need an hour each"
         )
-    starts = [floor_to_hour(until - label - stride * i) for i in range(config.ranker_windows)]
+    starts = [floor_to_hour(until - label - stride * i) for i in range(lengths.windows)]
     windows = tuple(Slice(a, until if a == starts[0] else a + label) for a in reversed(starts))
     validation = floor_to_hour(starts[-1] - held_back)
     return TimeSplit(
@@ -74,6 +72,29 @@ def split_by_time(log: InteractionLog, until: int, config: WindowsConfig) -> Tim
         validation=Slice(validation, starts[-1]),
         windows=windows,
     )
+
+
+class _Lengths(NamedTuple):
+    """What a history is divided into, in days."""
+
+    label: float
+    stride: float
+    validation: float
+    windows: int
+
+
+def _lengths(history: float, config: WindowsConfig) -> _Lengths:
+    """As configured where the history is long enough; see `WindowsConfig`."""
+    wanted = config.label_days + (config.ranker_windows - 1) * config.stride_days
+    wanted += config.validation_days
+    share = min(1.0, config.max_share_of_history * history / wanted)
+    total = share * wanted
+    stride, validation = share * config.stride_days, share * config.validation_days
+    half = min(total / 2, total - validation)
+    label = min(config.label_days, max(share * config.label_days, half))
+    room = max(total - validation - label, 0.0)
+    further = min(config.ranker_windows - 1, round(room / stride))
+    return _Lengths(label, room / further if further else stride, validation, 1 + further)
 
 
 def _iso(time: int) -> str:

@@ -39,7 +39,6 @@ from training.fit_cross_encoder import (
 )
 from training.group_objectives import METRIC, group_ndcg
 from training.negatives import NegativeSampler
-from training.time_split import Slice
 from training.training_data import TrainingData
 
 
@@ -74,8 +73,14 @@ def labelled_groups(
     rng = np.random.default_rng([configuration.seed, 1])
     return LabelledGroups(
         train=_training_groups(data, untuned, configuration, rng),
-        validation=_later_groups(data, data.split.validation, configuration),
-        test=_later_groups(data, data.split.test, configuration),
+        validation=evaluation_groups(
+            data.log,
+            data.events,
+            data.split.validation,
+            configuration,
+            configuration.cross_encoder.max_evaluation_groups,
+        ),
+        test=held_out_groups(data, configuration),
     )
 
 
@@ -99,10 +104,14 @@ def _training_groups(
     return sampler.complete(positives, shoppers, sessions.shown, rng)
 
 
-def _later_groups(data: TrainingData, part: Slice, configuration: Configuration) -> Groups:
-    return evaluation_groups(
-        data.log, data.events, part, configuration, np.random.default_rng([configuration.seed, 2])
-    )
+def held_out_groups(data: TrainingData, configuration: Configuration) -> Groups:
+    """The groups that no part of a run learns from or is chosen by.
+
+    Raises:
+        EmptyTableError: nobody with a history took up a new item in the slice.
+    """
+    limit = configuration.cross_encoder.max_test_groups
+    return evaluation_groups(data.log, data.events, data.split.test, configuration, limit)
 
 
 def tune_cross_encoder(

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from recsys.bundle.arrays import load_arrays, save_arrays
 from recsys.bundle.json_files import load_json, save_json
 from recsys.errors import BundleCorruptError
-from recsys.interactions import Impressions, InteractionLog
+from recsys.interactions import Impressions, InteractionLog, Searches
 
 LOG_ARRAYS: Final = "log.safetensors"
 LOG_IDS: Final = "log_ids.json"
@@ -25,28 +25,33 @@ class _Ids(BaseModel):
 
     user_ids: tuple[str, ...]
     item_ids: tuple[str, ...]
+    queries: tuple[str, ...]
 
 
-_IMPRESSIONS: Final = "impressions"
+_PARTS: Final = {
+    "impressions": tuple(f.name for f in fields(Impressions)),
+    "searches": tuple(f.name for f in fields(Searches) if f.name != "queries"),
+}
+"""Arrays of each part that the log keeps apart from its events."""
+
 _EVENT_ARRAYS: Final = tuple(
     f.name
     for f in fields(InteractionLog)
-    if f.name not in _Ids.model_fields and f.name != _IMPRESSIONS
+    if f.name not in _Ids.model_fields and f.name not in _PARTS
 )
-_IMPRESSION_ARRAYS: Final = tuple(f.name for f in fields(Impressions))
 _ARRAY_NAMES: Final = tuple(
-    sorted([*_EVENT_ARRAYS, *(f"{_IMPRESSIONS}.{name}" for name in _IMPRESSION_ARRAYS)])
+    sorted([*_EVENT_ARRAYS, *(f"{part}.{name}" for part in _PARTS for name in _PARTS[part])])
 )
 
 
 def save_log(log: InteractionLog, folder: Path) -> None:
     """Write two files into an existing folder; equal logs give equal bytes."""
     arrays = {name: getattr(log, name) for name in _EVENT_ARRAYS}
-    arrays |= {
-        f"{_IMPRESSIONS}.{name}": getattr(log.impressions, name) for name in _IMPRESSION_ARRAYS
-    }
+    for part, names in _PARTS.items():
+        arrays |= {f"{part}.{name}": getattr(getattr(log, part), name) for name in names}
     save_arrays(folder / LOG_ARRAYS, arrays)
-    save_json(folder / LOG_IDS, {"user_ids": log.user_ids, "item_ids": log.item_ids})
+    ids = _Ids(user_ids=log.user_ids, item_ids=log.item_ids, queries=log.searches.queries)
+    save_json(folder / LOG_IDS, ids.model_dump())
 
 
 def load_log(folder: Path) -> InteractionLog:
@@ -62,22 +67,30 @@ def load_log(folder: Path) -> InteractionLog:
             "train again"
         )
     ids = _load_ids(folder / LOG_IDS)
-    impressions = Impressions(
-        **{name: arrays.pop(f"{_IMPRESSIONS}.{name}") for name in _IMPRESSION_ARRAYS}  # type: ignore[arg-type]
+    parts = {
+        part: {name: arrays.pop(f"{part}.{name}") for name in names}
+        for part, names in _PARTS.items()
+    }
+    log = InteractionLog(
+        user_ids=ids.user_ids,
+        item_ids=ids.item_ids,
+        **arrays,  # type: ignore[arg-type]
+        impressions=Impressions(**parts["impressions"]),  # type: ignore[arg-type]
+        searches=Searches(ids.queries, **parts["searches"]),  # type: ignore[arg-type]
     )
-    log = InteractionLog(**ids.model_dump(), **arrays, impressions=impressions)  # type: ignore[arg-type]
     users, rows = len(log.user_ids), len(log.item)
     if len(log.user_offsets) != users + 1 or log.user_offsets[-1] != rows:
         raise BundleCorruptError(
             f"{folder} has {users} user ids and {rows} events, but offsets for "
             f"{len(log.user_offsets) - 1} users and {log.user_offsets[-1]} events; train again"
         )
-    if not impressions.is_sound():
-        sizes = {name: len(getattr(impressions, name)) for name in _IMPRESSION_ARRAYS}
-        raise BundleCorruptError(
-            f"{folder / LOG_ARRAYS} holds impressions whose arrays do not belong together, of "
-            f"sizes {sizes}; train again"
-        )
+    for part, names in _PARTS.items():
+        if not getattr(log, part).is_sound():
+            sizes = {name: len(parts[part][name]) for name in names}
+            raise BundleCorruptError(
+                f"{folder / LOG_ARRAYS} holds {part} whose arrays do not belong together, of "
+                f"sizes {sizes}; train again"
+            )
     return log
 
 
@@ -86,5 +99,5 @@ def _load_ids(path: Path) -> _Ids:
         return _Ids.model_validate(load_json(path))
     except ValidationError as error:
         raise BundleCorruptError(
-            f"{path} does not hold two lists of texts, `user_ids` and `item_ids`; train again"
+            f"{path} does not hold lists of texts named {', '.join(_Ids.model_fields)}; train again"
         ) from error

@@ -72,13 +72,16 @@ class CrossEncoderConfig(Section):
 
     candidates: int = Field(default=100, ge=0)
     """Candidates of a request that are scored, the nearest in any source first; the ranker takes
-    the others without this score."""
+    the others without this score. Of a caller's own list, all are scored."""
 
     max_groups: int = Field(default=8_000, ge=1)
     """Training groups (one positive and its negatives); a seeded sample when the log has more."""
 
     max_evaluation_groups: int = Field(default=300, ge=2)
-    """Validation and test groups, each; a seeded sample when the log has more."""
+    """Validation groups; a seeded sample when the log has more."""
+
+    max_test_groups: int = Field(default=1_000, ge=2)
+    """Test groups, which reports and gates look at; a seeded sample when the log has more."""
 
     query_share: float = Field(default=0.25, ge=0, le=1)
     """Training sessions with a query that are learned from the query, the others from the history:

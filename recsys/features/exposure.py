@@ -14,9 +14,9 @@ from recsys.features.joined import (
     days_between,
     latest,
 )
-from recsys.features.position_bias import EXPOSURE_DAYS
 from recsys.features.statistics import WINDOW_DAYS
 from recsys.interactions import DAY_US, NOT_CLICKED
+from recsys.interactions.position_bias import EXPOSURE_DAYS
 
 PRIOR_CLICKS: Final = 5.0
 """Expected clicks, or clicks, at the rate of all items that are added to an item's own."""

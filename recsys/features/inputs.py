@@ -25,12 +25,14 @@ class ItemColumns:
         price: float32 (items,), NaN where unknown.
         created_at: int64 (items,), microseconds since the epoch, UTC; `NEVER` where unknown.
         category: int32 (items,), number of the root category, -1 where there is none.
+        leaf: int32 (items,), number of the whole category path, -1 where there is none.
         brand: int32 (items,), number of the brand, -1 where there is none.
     """
 
     price: NDArray[np.float32]
     created_at: NDArray[np.int64]
     category: NDArray[np.int32]
+    leaf: NDArray[np.int32]
     brand: NDArray[np.int32]
 
     @classmethod
@@ -47,11 +49,14 @@ class ItemColumns:
             "price": (pl.col("price").cast(pl.Float32), pl.lit(np.nan, pl.Float32)),
             "created_at": (pl.col("created_at").dt.epoch("us"), pl.lit(NEVER, pl.Int64)),
             "category": (_number(pl.col("category").list.first()), pl.lit(-1, pl.Int32)),
+            "leaf": (_number(_path(pl.col("category"))), pl.lit(-1, pl.Int32)),
             "brand": (_number(pl.col("brand")), pl.lit(-1, pl.Int32)),
         }
+        column_of = {"leaf": "category"}
         arrays = {}
         for name, (value, absent) in columns.items():
-            known = pl.coalesce(value, absent) if name in table.columns else absent
+            present = column_of.get(name, name) in table.columns
+            known = pl.coalesce(value, absent) if present else absent
             arrays[name] = table.select(pl.repeat(0, pl.len()), known.alias(name))[name].to_numpy()
         return cls(**arrays)
 
@@ -106,6 +111,11 @@ class FeatureInputs:
                 f"item statistics end at {self.statistics.hour}, after a request's time "
                 f"{self.as_of.min()} (microseconds); they would leak what happened since"
             )
+
+
+def _path(category: pl.Expr) -> pl.Expr:
+    """The names of a path as one text; null for an empty path."""
+    return pl.when(category.list.len() > 0).then(category.list.join("\x1f"))
 
 
 def _number(value: pl.Expr) -> pl.Expr:

@@ -74,11 +74,14 @@ def price(joined: Joined) -> Block:
 
 
 def category(joined: Joined) -> Block:
-    """Share of the shopper's events, and of what they look at, in the item's category and brand."""
+    """Share of the shopper's events, and of what they look at, that is of the item's kind.
+
+    Its root category, its category as a whole (`leaf`), and its brand.
+    """
     context = joined.inputs.context
     events = joined.interest
     block: Block = {}
-    for name in ("category", "brand"):
+    for name in ("category", "leaf", "brand"):
         codes = getattr(joined.inputs.items, name).astype(np.int64)
         past = codes[joined.past.item[events]]
         block[f"{name}_share"] = _share(joined, codes, joined.of_request[events], past)

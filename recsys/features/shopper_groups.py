@@ -28,7 +28,6 @@ RECENT_DAYS: Final = (30, 60, 120)
 ACTIVITY_DAYS: Final = (30, 90)
 RECENT_BASKETS: Final = (1, 3, 6, 12)
 BASKET_DECAY: Final = 0.8
-PRIOR_BUYERS: Final = 5.0
 
 
 def rebuy(joined: Joined) -> Block:
@@ -55,7 +54,7 @@ def rebuy(joined: Joined) -> Block:
         "own_interval": interval,
         "own_due": ratio(since, interval),
         "own_due_as_others": ratio(since, statistics.rebuy_days[joined.item]),
-        "rebuy_rate": (statistics.rebuyers / (statistics.buyers + PRIOR_BUYERS))[joined.item],
+        "rebuy_rate": statistics.rebuy_rate[joined.item],
     }
     for name, half_life in HALF_LIVES_DAYS.items():
         block[name] = counted(place, size, np.exp2(-age_days / half_life))

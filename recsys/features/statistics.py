@@ -9,7 +9,6 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.features.position_bias import Exposure, exposure_at
 from recsys.interactions import (
     DAY_US,
     WEEKDAYS,
@@ -18,10 +17,11 @@ from recsys.interactions import (
     floor_to_hour,
     weekday,
 )
+from recsys.interactions.position_bias import Exposure, exposure_at
 
 WINDOW_DAYS: Final = (7, 14, 30, 90, 400)
 REBUYS_PRIOR: Final = 5.0
-"""Re-buys at the mean interval of all items that are added to an item's own."""
+"""Re-buys, or buyers, at the mean of an item's kind that are added to its own."""
 NEVER: Final = -(2**63)
 """Stands for "no such time" among int64 times."""
 
@@ -40,13 +40,14 @@ class ItemStatistics:
         weekday_purchases: float32 (7, items), all purchase events by day of the week, Monday first.
         exposure: impressions, clicks on them and expected clicks in the last 30 and 90 days.
         buyers: float32 (items,), distinct shoppers who ever bought it.
-        rebuyers: float32 (items,), of those, shoppers who bought it in two baskets or more.
         first_sold: int64 (items,), time of the first purchase; `NEVER` before one.
         last_sold: int64 (items,), time of the last purchase; `NEVER` before one.
         mean_price: float32 (items,), mean price paid for a piece; NaN where none is known.
         mean_quantity: float32 (items,), mean pieces of a purchase; NaN before one.
         rebuy_days: float32 (items,), geometric mean of the days between two baskets of a shopper
-            with the item, shrunk towards that of all items; NaN while nobody bought again.
+            with the item, shrunk towards that of its kind; NaN while nobody bought again.
+        rebuy_rate: float32 (items,), share of its buyers who bought it in two baskets or more,
+            shrunk likewise.
     """
 
     hour: int
@@ -57,21 +58,28 @@ class ItemStatistics:
     weekday_purchases: NDArray[np.float32]
     exposure: Exposure
     buyers: NDArray[np.float32]
-    rebuyers: NDArray[np.float32]
     first_sold: NDArray[np.int64]
     last_sold: NDArray[np.int64]
     mean_price: NDArray[np.float32]
     mean_quantity: NDArray[np.float32]
     rebuy_days: NDArray[np.float32]
+    rebuy_rate: NDArray[np.float32]
 
     @classmethod
-    def at(cls, log: InteractionLog, time_us: int) -> Self:
+    def at(cls, log: InteractionLog, time_us: int, kind: NDArray[np.int32] | None = None) -> Self:
         """Statistics for requests from `time_us` on.
 
         They end at the last full hour at or before `time_us`: equal for all times within an hour,
         so that a server computes them once an hour and gives what training saw.
+
+        Args:
+            log: everybody's events.
+            time_us: microseconds since the epoch, UTC.
+            kind: int32 (items,), items of one number are bought again alike, -1 is a kind like
+                others; None where nothing is known of that.
         """
         hour = floor_to_hour(time_us)
+        kinds = np.zeros(len(log.item_ids), np.int64) if kind is None else kind.astype(np.int64) + 1
         past = log.between(NEVER, hour)
         bought = past[log.kind[past] == EventKind.PURCHASE]
         buyers, rebuyers = _buyers(log, bought)
@@ -85,12 +93,12 @@ class ItemStatistics:
             weekday_purchases=_by_weekday(log, bought),
             exposure=exposure_at(log.impressions, hour, len(log.item_ids)),
             buyers=buyers,
-            rebuyers=rebuyers,
             first_sold=first_sold,
             last_sold=last_sold,
             mean_price=_mean(log, bought[~np.isnan(log.price[bought])], log.price),
             mean_quantity=_mean(log, bought, log.quantity),
-            rebuy_days=_rebuy_days(log, bought),
+            rebuy_days=_rebuy_days(log, bought, kinds),
+            rebuy_rate=_shrunk(rebuyers, buyers, kinds),
         )
 
 
@@ -155,7 +163,9 @@ def _mean(
     return mean
 
 
-def _rebuy_days(log: InteractionLog, bought: NDArray[np.int64]) -> NDArray[np.float32]:
+def _rebuy_days(
+    log: InteractionLog, bought: NDArray[np.int64], kinds: NDArray[np.int64]
+) -> NDArray[np.float32]:
     order = bought[np.lexsort((log.time[bought], log.pair[bought]))]
     again = (np.diff(log.pair[order]) == 0) & (np.diff(log.basket[order]) != 0)
     days = np.maximum(np.diff(log.time[order])[again] / DAY_US, 1.0)
@@ -164,5 +174,17 @@ def _rebuy_days(log: InteractionLog, bought: NDArray[np.int64]) -> NDArray[np.fl
     item, logs = log.item[order[1:]][again], np.log(days)
     total = np.bincount(item, logs, minlength=len(log.item_ids))
     count = np.bincount(item, minlength=len(log.item_ids))
-    shrunk: NDArray[np.float64] = (total + REBUYS_PRIOR * logs.mean()) / (count + REBUYS_PRIOR)
-    return np.exp(shrunk).astype(np.float32)
+    return np.exp(_shrunk(total, count, kinds)).astype(np.float32)
+
+
+def _shrunk(
+    total: NDArray[np.number[Any]], count: NDArray[np.number[Any]], kinds: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """float32 (items,): means `total / count`, shrunk to that of a kind, and this to that of all.
+
+    As if `REBUYS_PRIOR` more had been counted at the mean of the level above.
+    """
+    overall = float(total.sum()) / max(float(count.sum()), 1.0)
+    of_kind = np.bincount(kinds, total) + REBUYS_PRIOR * overall
+    usual = (of_kind / (np.bincount(kinds, count) + REBUYS_PRIOR))[kinds]
+    return np.asarray((total + REBUYS_PRIOR * usual) / (count + REBUYS_PRIOR), np.float32)

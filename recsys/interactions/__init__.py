@@ -6,6 +6,8 @@ from recsys.interactions.histories import EventKind, Histories
 from recsys.interactions.impressions import NOT_CLICKED, Impressions, ShownItems
 from recsys.interactions.item_lists import ItemLists, place_in_run
 from recsys.interactions.log import InteractionLog
+from recsys.interactions.position_bias import place_logits, places
+from recsys.interactions.searches import SearchedFor, Searches
 
 __all__ = [
     "DAY_US",
@@ -18,8 +20,12 @@ __all__ = [
     "Impressions",
     "InteractionLog",
     "ItemLists",
+    "SearchedFor",
+    "Searches",
     "ShownItems",
     "floor_to_hour",
     "place_in_run",
+    "place_logits",
+    "places",
     "weekday",
 ]

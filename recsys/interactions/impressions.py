@@ -131,12 +131,14 @@ class ShownItems:
         offsets: int64 (n + 1,), request i owns rows `offsets[i]:offsets[i + 1]`.
         item: int32 (m,), item rows.
         time: int64 (m,), microseconds since the epoch, UTC.
+        position: int16 (m,), from 0; `UNKNOWN_POSITION` where the log has none.
         click_time: int64 (m,), time of the first click; `NOT_CLICKED` without one.
     """
 
     offsets: NDArray[np.int64]
     item: NDArray[np.int32]
     time: NDArray[np.int64]
+    position: NDArray[np.int16]
     click_time: NDArray[np.int64]
 
     @property
@@ -152,8 +154,13 @@ class ShownItems:
     @classmethod
     def empty(cls, count: int) -> Self:
         """`count` requests of shoppers who were shown nothing."""
-        nothing = np.zeros(0, np.int64)
-        return cls(np.zeros(count + 1, np.int64), nothing.astype(np.int32), nothing, nothing)
+        return cls(
+            np.zeros(count + 1, np.int64),
+            np.zeros(0, np.int32),
+            np.zeros(0, np.int64),
+            np.zeros(0, np.int16),
+            np.zeros(0, np.int64),
+        )
 
     def before(self, as_of: NDArray[np.int64]) -> ShownItems:
         """What was shown, and clicked, before each request's time (int64 (n,), microseconds)."""
@@ -161,13 +168,16 @@ class ShownItems:
         keep = self.time < end
         offsets = np.concatenate([[0], np.cumsum(keep)])[self.offsets].astype(np.int64)
         click_time = np.where(self.click_time < end, self.click_time, NOT_CLICKED)
-        return ShownItems(offsets, self.item[keep], self.time[keep], click_time[keep])
+        return ShownItems(
+            offsets, self.item[keep], self.time[keep], self.position[keep], click_time[keep]
+        )
 
     def rows(self, first: int, last: int) -> ShownItems:
         """Requests `first` to `last` (exclusive), offsets starting at 0 again."""
         own = slice(self.offsets[first], self.offsets[last])
         offsets = self.offsets[first : last + 1] - self.offsets[first]
-        return ShownItems(offsets, self.item[own], self.time[own], self.click_time[own])
+        columns = self.item[own], self.time[own], self.position[own], self.click_time[own]
+        return ShownItems(offsets, *columns)
 
 
 def first_clicks(shown: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:

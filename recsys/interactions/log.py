@@ -13,6 +13,7 @@ from recsys.errors import EmptyTableError
 from recsys.interactions.event_columns import optional_column
 from recsys.interactions.histories import EventKind, Histories
 from recsys.interactions.impressions import Impressions, ShownItems
+from recsys.interactions.searches import Searches
 
 KIND_OF_EVENT_TYPE = {kind.name.lower(): int(kind) for kind in EventKind}
 
@@ -36,6 +37,7 @@ class InteractionLog:
             sessions, for events of the same shopper and second.
         impressions: what was shown; no part of the arrays above or of histories. A shopper without
             any other event has no user row.
+        searches: what shoppers with a user row searched for; no part of histories either.
     """
 
     user_ids: tuple[str, ...]
@@ -48,6 +50,7 @@ class InteractionLog:
     quantity: NDArray[np.int32]
     basket: NDArray[np.int32]
     impressions: Impressions
+    searches: Searches
 
     @classmethod
     def build(cls, item_ids: pl.Series, events: pl.LazyFrame) -> InteractionLog:
@@ -79,6 +82,7 @@ class InteractionLog:
             quantity=frame["quantity"].to_numpy().astype(np.int32),
             basket=frame["basket"].to_numpy().astype(np.int32),
             impressions=Impressions.build(rows, users, events),
+            searches=Searches.build(users, events),
         )
 
     @cached_property
@@ -127,8 +131,13 @@ class InteractionLog:
         keep = self.time < time
         offsets = np.concatenate([[0], np.cumsum(keep)])[self.user_offsets].astype(np.int64)
         columns = {name: getattr(self, name)[keep] for name in _event_columns()}
-        known = self.impressions.before(time)
-        return replace(self, user_offsets=offsets, impressions=known, **columns)
+        return replace(
+            self,
+            user_offsets=offsets,
+            impressions=self.impressions.before(time),
+            searches=self.searches.before(time),
+            **columns,
+        )
 
     def histories(self, users: NDArray[np.int64]) -> Histories:
         """Histories of the given user rows, in order; row -1 stands for an unknown shopper."""
@@ -150,7 +159,11 @@ class InteractionLog:
         take = order[np.arange(offsets[-1]) - np.repeat(offsets[:-1] - starts, lengths)]
         impressions = self.impressions
         return ShownItems(
-            offsets, impressions.item[take], impressions.time[take], impressions.click_times(take)
+            offsets,
+            impressions.item[take],
+            impressions.time[take],
+            impressions.position[take],
+            impressions.click_times(take),
         )
 
     @cached_property

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ class FitInputs:
         labels: int (m,), 0 for an item the shopper did not take, more for a stronger event.
         held_back: bool (n,), requests that early stopping looks at and the trees don't.
         own: bool (m,), what the shopper had bought before.
+        unseen: bool (n,), requests for items that nobody had seen before; others are for what
+            retrieval brings.
     """
 
     values: NDArray[np.float32]
@@ -32,6 +35,17 @@ class FitInputs:
     labels: NDArray[np.int64]
     held_back: NDArray[np.bool_]
     own: NDArray[np.bool_]
+    unseen: NDArray[np.bool_]
+
+    @classmethod
+    def concatenated(cls, parts: Sequence[FitInputs]) -> Self:
+        """The requests of all parts in their order; all have the same columns."""
+        columns = ("values", "sizes", "labels", "held_back", "own", "unseen")
+        return cls(
+            names=parts[0].names,
+            groups=parts[0].groups,
+            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns},
+        )
 
     @property
     def request(self) -> NDArray[np.int64]:
@@ -51,7 +65,12 @@ class FitInputs:
     def take(self, requests: NDArray[np.bool_]) -> FitInputs:
         """Only the chosen requests (bool (n,))."""
         kept = self.where(np.repeat(requests, self.sizes))
-        return replace(kept, sizes=self.sizes[requests], held_back=self.held_back[requests])
+        return replace(
+            kept,
+            sizes=self.sizes[requests],
+            held_back=self.held_back[requests],
+            unseen=self.unseen[requests],
+        )
 
     def seeing(self, names: tuple[str, ...]) -> FitInputs:
         """The same with only the named columns, in the order of `names`.
@@ -68,17 +87,6 @@ class FitInputs:
         groups = {name: self.groups[name] for name in names}
         return replace(self, values=self.values[:, places], names=names, groups=groups)
 
-    def joined(self, other: FitInputs) -> FitInputs:
-        """These requests, then the other's; both have the same columns."""
-        return replace(
-            self,
-            values=np.concatenate([self.values, other.values]),
-            sizes=np.concatenate([self.sizes, other.sizes]),
-            labels=np.concatenate([self.labels, other.labels]),
-            held_back=np.concatenate([self.held_back, other.held_back]),
-            own=np.concatenate([self.own, other.own]),
-        )
-
     def useful(self) -> NDArray[np.bool_]:
         """Bool (n,): requests with candidates of more than one label; others teach no order."""
         low = np.full(len(self.sizes), np.iinfo(np.int64).max)
@@ -90,10 +98,12 @@ class FitInputs:
     def sides(self) -> tuple[FitInputs, FitInputs]:
         """The requests to learn from and the held-back ones, as far as they have an order.
 
-        Each stands there twice, as shoppers can ask in two ways: with all its candidates and
-        without those the shopper had bought before.
+        Shoppers can ask in two ways: a request for candidates some of which the shopper had bought
+        before stands there with them and without them.
         """
-        both = self.joined(self.where(~self.own))
+        owning = np.bincount(self.request, self.own, minlength=len(self.sizes)) > 0
+        others = self.take(owning)
+        both = FitInputs.concatenated([self, others.where(~others.own)])
         useful = both.useful()
         return both.take(useful & ~both.held_back), both.take(useful & both.held_back)
 
@@ -104,11 +114,12 @@ class FitInputs:
             ModelError: gives all sizes.
         """
         rows, columns = int(self.sizes.sum()), len(self.names)
-        sizes = len(self.labels), len(self.held_back), len(self.own)
+        sizes = len(self.labels), len(self.held_back), len(self.own), len(self.unseen)
         found = (self.values.shape, *sizes)
-        if found != ((rows, columns), rows, len(self.sizes), rows):
+        requests = len(self.sizes)
+        if found != ((rows, columns), rows, requests, rows, requests):
             raise ModelError(
-                f"the sizes sum to {rows} rows of {columns} features for {len(self.sizes)} "
-                f"requests; found values {found[0]}, {found[1]} labels, {found[2]} held-back "
-                f"marks, {found[3]} marks of own items"
+                f"the sizes sum to {rows} rows of {columns} features for {requests} requests; "
+                f"found values {found[0]}, {found[1]} labels, {found[2]} held-back marks, "
+                f"{found[3]} marks of own items, {found[4]} of unseen ones"
             )

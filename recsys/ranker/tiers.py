@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 _CROSS_ENCODER: Final = "text_cross_"
-_TEXT: Final = ("text_", "source_text_", "source_new_arrivals", "sources")
+_TEXT: Final = ("text_", "source_text", "source_taste", "source_new_arrivals", "sources")
 """Beginnings of the features that text takes part in: scores, sources, and how many sources."""
 
 

@@ -1,8 +1,16 @@
 """Requests in, ranked lists out: retrieval, text scores, features and ranking joined."""
 
-from recsys.recommender.candidates import Retriever
+from recsys.recommender.answers import TieredAnswers
+from recsys.recommender.candidates import Retriever, given
 from recsys.recommender.catalogue import Catalogue, canonical_text
-from recsys.recommender.contents import CROSS_ENCODER, RANKER, Contents
+from recsys.recommender.contents import (
+    CROSS_ENCODER,
+    RANKER,
+    TASTES,
+    Contents,
+    load_tastes,
+    save_tastes,
+)
 from recsys.recommender.point_in_time import PointInTime, ScoredCandidates, Shoppers
 from recsys.recommender.recommender import Recommender, TextScores
 from recsys.recommender.requests import (
@@ -21,6 +29,7 @@ from recsys.recommender.texts import TextModels
 __all__ = [
     "CROSS_ENCODER",
     "RANKER",
+    "TASTES",
     "Catalogue",
     "Contents",
     "Contribution",
@@ -39,5 +48,9 @@ __all__ = [
     "TextModels",
     "TextScores",
     "Tier",
+    "TieredAnswers",
     "canonical_text",
+    "given",
+    "load_tastes",
+    "save_tastes",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from recsys.interactions import Candidates
 from recsys.page import Composition
-from recsys.ranker import Ranker
+from recsys.ranker import Ranker, RankerTier
 from recsys.recommender.point_in_time import ScoredCandidates
-from recsys.recommender.requests import Contribution, RankedItem, Tier
+from recsys.recommender.requests import Contribution, RankedItem, RankedList, Tier
 from recsys.text import Calibration
 
 Compose = Callable[[int, NDArray[np.int32]], Composition]
@@ -40,6 +40,21 @@ class Page:
             parts.sort(key=lambda part: (-abs(part.value), part.group))
             explained.append(replace(item, explanation=tuple(parts)))
         return tuple(explained)
+
+
+@dataclass(frozen=True)
+class TieredAnswers:
+    """What the rankers of several tiers make of the same candidates of n requests.
+
+    Attributes:
+        answers: n lists of each tier.
+        candidates: m candidates, rows of the catalogue.
+        probability: float64 (m,), of a purchase, by the cross-encoder; NaN where it was not run.
+    """
+
+    answers: Mapping[RankerTier, list[RankedList]]
+    candidates: Candidates
+    probability: NDArray[np.float64]
 
 
 def as_ranked(_: int, ranked: NDArray[np.int32]) -> Composition:

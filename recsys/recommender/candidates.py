@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -22,6 +22,8 @@ from recsys.retrieval import (
     Popular,
     RetrievalQueries,
     SimilarShoppers,
+    Taste,
+    Tastes,
     TextNeighbours,
     VectorIndex,
     merge,
@@ -37,31 +39,35 @@ class Retriever:
         limits: most items of each source.
         co_occurrence: the tables behind two of the sources, for features.
         similar_shoppers: one of the sources, for features.
+        tastes: one of the sources, for features.
     """
 
     sources: tuple[CandidateSource, ...]
     limits: tuple[int, ...]
     co_occurrence: CoOccurrence
     similar_shoppers: SimilarShoppers
+    tastes: Tastes
 
     @classmethod
     def build(
         cls,
         log: InteractionLog,
         co_occurrence: CoOccurrence,
-        text: tuple[VectorIndex, ItemNeighbours],
+        text: tuple[VectorIndex, ItemNeighbours, Mapping[str, Taste]],
         arrivals: NewArrivals,
         config: RetrievalConfig,
     ) -> Self:
         """Sources over a log that holds only what is known at the time of the requests."""
-        index, neighbours = text
+        index, neighbours, spaces = text
         similar = SimilarShoppers.build(log)
+        tastes = Tastes.build(log, spaces, config.popular_days)
         return cls(
             sources=(
                 TextNeighbours(index, neighbours, config.recent_items),
                 CoOccurrenceSource(co_occurrence, config.recent_items),
                 NextItems(co_occurrence, config.history_items),
                 similar,
+                tastes,
                 arrivals,
                 Popular(log, config.popular_days),
                 OwnItems(),
@@ -71,12 +77,14 @@ class Retriever:
                 config.co_occurrence,
                 config.next_items,
                 config.similar_shoppers,
+                config.taste,
                 config.new_arrivals,
                 config.popular,
                 config.own_items,
             ),
             co_occurrence=co_occurrence,
             similar_shoppers=similar,
+            tastes=tastes,
         )
 
     @property

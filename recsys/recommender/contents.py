@@ -9,6 +9,7 @@ from typing import Final, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from recsys.bundle import load_arrays, load_json, save_arrays, save_json
@@ -20,7 +21,14 @@ from recsys.page import MerchandisingRules
 from recsys.ranker import Ranker, RankerTier
 from recsys.recommender.catalogue import Catalogue
 from recsys.recommender.texts import TextModels
-from recsys.retrieval import CoOccurrence, ItemNeighbours, VectorIndex
+from recsys.retrieval import (
+    CoOccurrence,
+    ItemNeighbours,
+    Taste,
+    TastePrior,
+    TextSpace,
+    VectorIndex,
+)
 from recsys.text import BiEncoder, Calibration, CrossEncoder, StateTable, TextScorer
 
 CONFIGURATION: Final = "configuration.json"
@@ -31,6 +39,7 @@ BI_ENCODER: Final = "bi_encoder"
 CROSS_ENCODER: Final = "cross_encoder"
 INDEX: Final = "index"
 VECTORS: Final = "item_vectors.safetensors"
+TASTES: Final = "tastes.safetensors"
 STATES: Final = "item_states.safetensors"
 CO_OCCURRENCE: Final = "co_occurrence.safetensors"
 RANKER: Final = "ranker"
@@ -81,6 +90,7 @@ class Contents:
             | texts.neighbours.arrays("neighbours.")
             | texts.lexical.arrays("lexical."),
         )
+        save_tastes(texts.tastes, folder / TASTES)
         states = self.texts.scorer.states
         save_arrays(
             folder / STATES, {"offsets": states.offsets.numpy(), "states": states.states.numpy()}
@@ -130,6 +140,7 @@ class Contents:
             "index": len(self.texts.index.item_ids),
             "text neighbours": self.texts.neighbours.items,
             "lexical neighbours": self.texts.lexical.items,
+            **{f"{name} space": len(t.space.items) for name, t in self.texts.tastes.items()},
             "co-occurrence tables": self.co_occurrence.bm25.items,
         }
         for part, found in sizes.items():
@@ -143,6 +154,31 @@ class Contents:
                 f"the bundle's merchandising rules speak of item row {self.rules.item.max()} but "
                 f"its catalogue has {items} items; rebuild it with `recsys train`"
             )
+
+
+def save_tastes(tastes: Mapping[str, Taste], path: Path) -> None:
+    """Write all spaces and priors to one file."""
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for name, taste in tastes.items():
+        arrays |= taste.space.arrays(f"{name}.")
+        arrays |= taste.prior.arrays(f"{name}.prior.")
+    save_arrays(path, arrays)
+
+
+def load_tastes(path: Path) -> dict[str, Taste]:
+    """Read what `save_tastes` wrote.
+
+    Raises:
+        ModelError: the file is missing or damaged.
+    """
+    arrays = load_arrays(path)
+    return {
+        name: Taste(
+            TextSpace.from_arrays(arrays, f"{name}."),
+            TastePrior.from_arrays(arrays, f"{name}.prior."),
+        )
+        for name in sorted({key.split(".")[0] for key in arrays})
+    }
 
 
 def _load_rules(path: Path) -> MerchandisingRules:
@@ -166,6 +202,7 @@ def _load_texts(folder: Path, configuration: Configuration) -> TextModels:
         index=VectorIndex.load(folder / INDEX),
         neighbours=ItemNeighbours.from_arrays(arrays, "neighbours."),
         lexical=ItemNeighbours.from_arrays(arrays, "lexical."),
+        tastes=load_tastes(folder / TASTES),
         scorer=TextScorer(
             model=CrossEncoder.load(folder / CROSS_ENCODER),
             states=table,

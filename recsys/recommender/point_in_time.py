@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -22,6 +22,7 @@ from recsys.interactions import (
     Histories,
     InteractionLog,
     ItemLists,
+    SearchedFor,
     ShownItems,
     floor_to_hour,
 )
@@ -31,7 +32,7 @@ from recsys.retrieval import CoOccurrence, NewArrivals, RetrievalQueries
 from recsys.text import CLICK, PURCHASE, ShopperTexts
 
 HOURS_KEPT = 8
-TEXT_SOURCES = ("text_neighbours", "new_arrivals")
+TEXT_SOURCES = ("text", "taste", "new_arrivals")
 DEMAND_NEIGHBOURS = 15
 SMOOTHING = np.float32(0.1)
 
@@ -43,6 +44,7 @@ class Shoppers:
     Attributes:
         histories: events before each request.
         shown: what each shopper was shown before the request.
+        searched: what each shopper searched for before the request.
         context: items each shopper looks at or has in the basket.
         queries: n raw queries, "" for none.
         as_of: int64 (n,), microseconds since the epoch, all within the same full hour.
@@ -50,6 +52,7 @@ class Shoppers:
 
     histories: Histories
     shown: ShownItems
+    searched: SearchedFor
     context: ItemLists
     queries: list[str]
     as_of: NDArray[np.int64]
@@ -64,6 +67,7 @@ class Shoppers:
         return Shoppers(
             self.histories.rows(first, last),
             self.shown.rows(first, last),
+            self.searched.rows(first, last),
             self.context.rows(first, last),
             self.queries[first:last],
             self.as_of[first:last],
@@ -119,7 +123,7 @@ class PointInTime:
         self.retriever = Retriever.build(
             log,
             co_occurrence,
-            (texts.index, texts.neighbours),
+            (texts.index, texts.neighbours, texts.tastes),
             NewArrivals(
                 texts.vectors, items.created_at, retrieval.arrival_days, retrieval.recent_items
             ),
@@ -136,7 +140,7 @@ class PointInTime:
         return np.bincount(self.log.item, minlength=len(self.log.item_ids))
 
     def _statistics(self, hour: int) -> ItemStatistics:
-        return ItemStatistics.at(self.log, hour)
+        return ItemStatistics.at(self.log, hour, self._items.leaf)
 
     def _neighbours_demand(self, hour: int) -> dict[str, NDArray[np.float32]]:
         """What items of near meaning sold lately, relative to all, float32 (items,) each."""
@@ -154,26 +158,43 @@ class PointInTime:
 
     def queries(self, shoppers: Shoppers) -> RetrievalQueries:
         """What the candidate sources are asked."""
-        return RetrievalQueries(
+        queries = RetrievalQueries(
             shoppers.histories,
             shoppers.context,
             shoppers.as_of,
             self.texts.query_vectors(shoppers.queries),
+            shoppers.shown,
+            shoppers.searched,
         )
+        return replace(queries, tastes=self.retriever.tastes.weights(queries))
 
     def score(
-        self, shoppers: Shoppers, queries: RetrievalQueries, candidates: Candidates
+        self,
+        shoppers: Shoppers,
+        queries: RetrievalQueries,
+        candidates: Candidates,
+        *,
+        nearest: int | None,
     ) -> ScoredCandidates:
-        """Text scores and features of candidates; a request's depend on that request alone."""
+        """Text scores and features of candidates; a request's depend on that request alone.
+
+        Args:
+            shoppers: n requests.
+            queries: the same, see `queries`.
+            candidates: theirs.
+            nearest: candidates of a request that the cross-encoder scores; None for all.
+        """
         sides = self._sides(shoppers, queries)
         scores = self.texts.similarities(sides, candidates, queries.query_vectors)
-        nearest = _nearest(
-            candidates, scores["similarity_best"], self._config.cross_encoder.candidates
-        )
+        read = np.ones(len(candidates.item), np.bool_)
+        if nearest is not None:
+            read = _nearest(candidates, scores["similarity_best"], nearest)
         short = self.texts.cut_to(sides, self._config.text.shopper_max_segments)
-        logits = self.texts.logits(short, candidates, nearest)
+        logits = self.texts.logits(short, candidates, read)
         scores |= {"cross_click": logits[:, CLICK], "cross_purchase": logits[:, PURCHASE]}
         scores |= self.texts.neighbourhood(queries, candidates)
+        tastes = self.retriever.tastes.scores(queries, candidates)
+        scores |= {f"taste_{name}": affinity for name, affinity in tastes.items()}
         hour = floor_to_hour(int(shoppers.as_of.min()))
         demand = self._demand_around(hour)
         scores |= {name: values[candidates.item] for name, values in demand.items()}

@@ -17,7 +17,7 @@ from recsys.errors import RequestError, UnknownItemError
 from recsys.interactions import DAY_US, Candidates, EventKind, ItemLists, floor_to_hour
 from recsys.page import Composition, PageComposer
 from recsys.ranker import RankerTier
-from recsys.recommender.answers import Compose, as_ranked, ranked_pages
+from recsys.recommender.answers import Compose, TieredAnswers, as_ranked, ranked_pages
 from recsys.recommender.candidates import filled_up, found_by_query, given, with_items
 from recsys.recommender.contents import Contents
 from recsys.recommender.point_in_time import PointInTime, ScoredCandidates, Shoppers
@@ -84,6 +84,7 @@ class Recommender:
             contents.texts.vectors,
             contents.catalogue.columns.category,
         )
+        self._nearest = contents.configuration.cross_encoder.candidates
         latest = int(contents.log.time.max(initial=0)) + DAY_US
         self._latest_clock = max(_microseconds(horizon), latest)
 
@@ -142,11 +143,12 @@ class Recommender:
         Raises:
             RequestError: `as_of` is before the horizon or naive; names the field.
         """
-        return self._recommended(requests, (RankerTier.FULL,), advance)[RankerTier.FULL]
+        found = self._recommended(requests, (RankerTier.FULL,), advance)
+        return found.answers[RankerTier.FULL]
 
     def recommend_by_tier(
         self, requests: Sequence[RecommendRequest], advance: Advance | None = None
-    ) -> dict[RankerTier, list[RankedList]]:
+    ) -> TieredAnswers:
         """What `recommend_many` answers and what the rankers of cheaper tiers would, scored once.
 
         Without text, candidates that nothing but text brought are left out.
@@ -161,17 +163,21 @@ class Recommender:
         requests: Sequence[RecommendRequest],
         tiers: tuple[RankerTier, ...],
         advance: Advance | None,
-    ) -> dict[RankerTier, list[RankedList]]:
+    ) -> TieredAnswers:
         answers: dict[RankerTier, list[RankedList]] = {tier: [] for tier in tiers}
+        found, probability = [], [np.zeros(0)]
         for batch in _batches(requests, self._clock):
             (shoppers, queries, candidates), compose = self._to_rank(batch)
-            scored = self._point.score(shoppers, queries, candidates)
+            scored = self._point.score(shoppers, queries, candidates, nearest=self._nearest)
             for tier in tiers:
                 visible = scored.without_text() if tier == RankerTier.WITHOUT_TEXT else scored
                 answers[tier] += self._answers(batch, visible, compose, tier)
+            found.append(candidates)
+            probability.append(self._contents.calibration.probability(scored.cross_encoder))
             if advance:
                 advance(len(batch))
-        return answers
+        everything = Candidates.joined(found, self._point.retriever.names)
+        return TieredAnswers(answers, everything, np.concatenate(probability))
 
     def candidates_many(
         self, requests: Sequence[RecommendRequest], advance: Advance | None = None
@@ -202,7 +208,7 @@ class Recommender:
         for batch in _batches(requests, self._clock):
             shoppers, queries, found = self._retrieved(batch)
             candidates = given([self._rows(request.item_ids) for request in batch], found)
-            scored = self._point.score(shoppers, queries, candidates)
+            scored = self._point.score(shoppers, queries, candidates, nearest=None)
             ranked = self._answers(batch, scored, as_ranked)
             answers += [
                 self._with_unknown(answer, request)
@@ -315,6 +321,7 @@ class Recommender:
         return Shoppers(
             histories=self._log.histories(users),
             shown=self._log.shown_to(users),
+            searched=self._log.searches.by(users),
             context=ItemLists.of([rows.tolist() for rows in context]),
             queries=[request.query for request in batch],
             as_of=np.array([self._clock(request.as_of) for request in batch], np.int64),

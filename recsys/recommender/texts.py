@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsys.config import TextConfig
 from recsys.interactions import Candidates, Histories, ItemLists
-from recsys.retrieval import ItemNeighbours, RetrievalQueries, VectorIndex, recent_items
+from recsys.retrieval import ItemNeighbours, RetrievalQueries, Taste, VectorIndex, recent_items
 from recsys.text import BiEncoder, ShopperTexts, TextScorer, clean, render_shoppers
 
 NEIGHBOURHOOD_ITEMS = 1_000
@@ -30,6 +31,7 @@ class TextModels:
         index: over the vectors.
         neighbours: the index's nearest items of each item.
         lexical: nearest items of each item by words.
+        tastes: what shoppers like among the texts, by what is seen of these.
         scorer: the cross-encoder with the catalogue's states.
         config: token budgets.
     """
@@ -40,6 +42,7 @@ class TextModels:
     index: VectorIndex
     neighbours: ItemNeighbours
     lexical: ItemNeighbours
+    tastes: Mapping[str, Taste]
     scorer: TextScorer
     config: TextConfig
 

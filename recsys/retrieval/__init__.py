@@ -2,6 +2,7 @@
 
 from recsys.retrieval.arrivals import NewArrivals
 from recsys.retrieval.co_occurrence import CoOccurrence
+from recsys.retrieval.evidence import EvidenceReader
 from recsys.retrieval.index import VectorIndex
 from recsys.retrieval.lexical import lexical_neighbours
 from recsys.retrieval.neighbours import ItemNeighbours
@@ -16,11 +17,14 @@ from recsys.retrieval.sources import (
     TextNeighbours,
     merge,
 )
+from recsys.retrieval.taste import Taste, TastePrior, Tastes
+from recsys.retrieval.text_space import TextSpace
 
 __all__ = [
     "CandidateSource",
     "CoOccurrence",
     "CoOccurrenceSource",
+    "EvidenceReader",
     "ItemNeighbours",
     "NewArrivals",
     "NextItems",
@@ -28,7 +32,11 @@ __all__ = [
     "Popular",
     "RetrievalQueries",
     "SimilarShoppers",
+    "Taste",
+    "TastePrior",
+    "Tastes",
     "TextNeighbours",
+    "TextSpace",
     "VectorIndex",
     "lexical_neighbours",
     "merge",

@@ -9,7 +9,15 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.interactions import DAY_US, EventKind, Histories, ItemLists, place_in_run
+from recsys.interactions import (
+    DAY_US,
+    EventKind,
+    Histories,
+    ItemLists,
+    SearchedFor,
+    ShownItems,
+    place_in_run,
+)
 
 
 @dataclass(frozen=True)
@@ -22,12 +30,18 @@ class RetrievalQueries:
         as_of: int64 (n,), microseconds since the epoch, UTC.
         query_vectors: float32 (n, d) unit rows, a row of NaN where the request has no query; None
             when no request has one.
+        shown: what the shoppers were shown; None where nothing is known of it.
+        searched: what they searched for before; None where nothing is known of it.
+        tastes: float32 (n, t), see `Tastes.weights`; None until they are needed.
     """
 
     histories: Histories
     context: ItemLists
     as_of: NDArray[np.int64]
     query_vectors: NDArray[np.float32] | None = None
+    shown: ShownItems | None = None
+    searched: SearchedFor | None = None
+    tastes: NDArray[np.float32] | None = None
 
     @property
     def count(self) -> int:
@@ -36,12 +50,16 @@ class RetrievalQueries:
 
     def rows(self, first: int, last: int) -> RetrievalQueries:
         """Requests `first` to `last` (exclusive)."""
-        vectors = self.query_vectors
+        shown, searched = self.shown, self.searched
+        vectors, tastes = self.query_vectors, self.tastes
         return RetrievalQueries(
             self.histories.rows(first, last),
             self.context.rows(first, last),
             self.as_of[first:last],
             None if vectors is None else vectors[first:last],
+            None if shown is None else shown.rows(first, last),
+            None if searched is None else searched.rows(first, last),
+            None if tastes is None else tastes[first:last],
         )
 
     @cached_property

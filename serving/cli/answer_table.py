@@ -34,6 +34,7 @@ SOURCE_WORDS: Final = {
     "co_occurrence": "bought together",
     "next_items": "bought next",
     "similar_shoppers": "similar shoppers",
+    "taste": "to their taste",
     "new_arrivals": "just arrived",
     "popular": "popular now",
     "own_items": "bought before",

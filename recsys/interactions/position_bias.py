@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recsys.interactions import DAY_US, Impressions
+from recsys.interactions.clock import DAY_US
+from recsys.interactions.impressions import Impressions
 
 EXPOSURE_DAYS: Final = (30, 90)
 LAST_POSITION: Final = 99
@@ -54,7 +55,7 @@ def exposure_at(impressions: Impressions, time: int, items: int) -> Exposure:
         for window in windows
     ]
     longest = windows[-1]
-    clicked_places = _places(longest)[longest.clicked]
+    clicked_places = places(longest.position[longest.clicked])
     rates = place_rates(counts[-1], clicks[-1], np.bincount(clicked_places, minlength=PLACES))
     return Exposure(
         impressions=np.asarray([count.sum(axis=1).A1 for count in counts], np.float32),
@@ -96,12 +97,31 @@ def place_rates(
     return np.asarray(rates, np.float64)
 
 
-def _places(impressions: Impressions) -> NDArray[np.int64]:
+def place_logits(impressions: Impressions, time: int, items: int) -> NDArray[np.float32]:
+    """Log of each place's click rate over the mean of all impressions, float32 (PLACES,).
+
+    From the impressions of the longest window before `time`; 0 everywhere without a click.
+    """
+    known = impressions.before(time)
+    window = known.since(time - EXPOSURE_DAYS[-1] * DAY_US)
+    if not len(window.clicked):
+        return np.zeros(PLACES, np.float32)
+    clicks = np.bincount(window.item[window.clicked], minlength=items).astype(np.float64)
+    clicked_places = places(window.position[window.clicked])
+    counts = _counts(window, items)
+    rates = place_rates(counts, clicks, np.bincount(clicked_places, minlength=PLACES))
+    mean = float(counts.sum(axis=0).A1 @ rates) / window.count
+    return np.log(rates / mean).astype(np.float32)
+
+
+def places(position: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     """int64 (m,): 0 for an unknown position, else the position and 1."""
-    return 1 + np.minimum(impressions.position.astype(np.int64), LAST_POSITION)
+    return 1 + np.minimum(position.astype(np.int64), LAST_POSITION)
 
 
 def _counts(impressions: Impressions, items: int) -> Counts:
     ones = np.ones(impressions.count)
     shape = (items, PLACES)
-    return sparse.coo_matrix((ones, (impressions.item, _places(impressions))), shape=shape).tocsr()
+    return sparse.coo_matrix(
+        (ones, (impressions.item, places(impressions.position))), shape=shape
+    ).tocsr()

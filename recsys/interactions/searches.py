@@ -1,0 +1,121 @@
+"""Searches: who looked for which words when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recsys.interactions.event_columns import optional_column
+
+
+@dataclass(frozen=True)
+class Searches:
+    """What shoppers searched for, sorted by (user, time, query).
+
+    The same words of a shopper on one day count once, at their first time: the pages of one search,
+    and what was clicked on them, all carry its query.
+
+    Attributes:
+        queries: distinct, sorted, without blanks at their ends; as typed otherwise.
+        user: int32 (m,), user rows; ascending.
+        time: int64 (m,), microseconds since the epoch, UTC.
+        query: int32 (m,), places in `queries`.
+    """
+
+    queries: tuple[str, ...]
+    user: NDArray[np.int32]
+    time: NDArray[np.int64]
+    query: NDArray[np.int32]
+
+    @classmethod
+    def build(cls, users: pl.Series, events: pl.LazyFrame) -> Self:
+        """Read the queries of an `events` table; they may come with events of any type.
+
+        Args:
+            users: ids of the shoppers with a user row, in the order of rows; others are left out.
+            events: rows of the `events` contract; `query` may be missing.
+        """
+        query = optional_column(events.collect_schema().names(), "query", pl.String())
+        time = pl.col("event_time").cast(pl.Datetime("us", "UTC"))
+        rows = pl.LazyFrame({"user_id": users}).with_row_index("user")
+        found = (
+            events.select("user_id", query=query.str.strip_chars(), time=time)
+            .filter(pl.col("query") != "")
+            .join(rows, on="user_id", how="inner")
+            .group_by("user", "query", day=pl.col("time").dt.date())
+            .agg(pl.col("time").min())
+            .sort("user", "time", "query")
+            .collect()
+        )
+        queries = found["query"].unique().sort()
+        place = found["query"].cast(pl.Enum(queries)).to_physical().to_numpy()
+        return cls(
+            queries=tuple(queries),
+            user=found["user"].to_numpy().astype(np.int32),
+            time=found["time"].to_physical().to_numpy().astype(np.int64),
+            query=place.astype(np.int32),
+        )
+
+    def before(self, time: int) -> Searches:
+        """The searches strictly before `time` (microseconds); same places in `queries`."""
+        known = self.time < time
+        return Searches(self.queries, self.user[known], self.time[known], self.query[known])
+
+    def by(self, users: NDArray[np.int64]) -> SearchedFor:
+        """What the given user rows searched for, in order; nothing for row -1."""
+        starts, ends = (np.searchsorted(self.user, users, side) for side in ("left", "right"))
+        offsets = np.concatenate([[0], np.cumsum(ends - starts)]).astype(np.int64)
+        take = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - starts, ends - starts)
+        return SearchedFor(offsets, self.query[take], self.time[take])
+
+    def is_sound(self) -> bool:
+        """Whether the arrays fit each other."""
+        alike = len(self.user) == len(self.time) == len(self.query)
+        known = (self.query >= 0) & (self.query < len(self.queries))
+        return bool(alike and known.all() and (np.diff(self.user) >= 0).all())
+
+
+@dataclass(frozen=True)
+class SearchedFor:
+    """What n requests' shoppers searched for, concatenated; within a request oldest first.
+
+    Attributes:
+        offsets: int64 (n + 1,), request i owns rows `offsets[i]:offsets[i + 1]`.
+        query: int32 (m,), places in `Searches.queries`.
+        time: int64 (m,), microseconds since the epoch, UTC.
+    """
+
+    offsets: NDArray[np.int64]
+    query: NDArray[np.int32]
+    time: NDArray[np.int64]
+
+    @property
+    def count(self) -> int:
+        """Number of requests."""
+        return len(self.offsets) - 1
+
+    @property
+    def request(self) -> NDArray[np.int64]:
+        """int64 (m,): the request each search belongs to."""
+        return np.repeat(np.arange(self.count), np.diff(self.offsets))
+
+    @classmethod
+    def empty(cls, count: int) -> Self:
+        """`count` requests of shoppers who searched for nothing."""
+        return cls(np.zeros(count + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int64))
+
+    def before(self, as_of: NDArray[np.int64]) -> SearchedFor:
+        """The searches strictly before each request's time (int64 (n,), microseconds)."""
+        keep = self.time < as_of[self.request]
+        kept = np.concatenate([[0], np.cumsum(keep)])[self.offsets].astype(np.int64)
+        return SearchedFor(kept, self.query[keep], self.time[keep])
+
+    def rows(self, first: int, last: int) -> SearchedFor:
+        """Requests `first` to `last` (exclusive), offsets starting at 0 again."""
+        own = slice(self.offsets[first], self.offsets[last])
+        offsets = self.offsets[first : last + 1] - self.offsets[first]
+        return SearchedFor(offsets, self.query[own], self.time[own])

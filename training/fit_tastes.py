@@ -1,0 +1,67 @@
+"""Where texts lie and what all shoppers like among them, from the history before the rankers'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from recsys.config import Configuration
+from recsys.evaluation import id_hashes
+from recsys.interactions import ItemLists
+from recsys.retrieval import (
+    EvidenceReader,
+    RetrievalQueries,
+    Taste,
+    TastePrior,
+    TextSpace,
+)
+from recsys.text import clean
+from training.embed_catalogue import EncodedTexts
+from training.training_data import TrainingData
+
+SHOPPERS = 2_000
+"""Shoppers that a prior is fitted to, by seeded hash; those without evidence are left out."""
+
+
+def fit_tastes(
+    data: TrainingData,
+    encoded: EncodedTexts,
+    configuration: Configuration,
+    advance: Callable[[], None],
+) -> dict[str, Taste]:
+    """Spaces of meanings and of words, each with the prior of what shoppers like there.
+
+    The priors see what was before the first label window only: the ranker can learn from tastes in
+    every window what they will be worth later.
+
+    Args:
+        data: texts and log.
+        encoded: the bi-encoder that is served, and its vectors.
+        configuration: budgets and seed.
+        advance: told when a space is done.
+    """
+    queries = [clean(query) for query in data.log.searches.queries]
+    budget = configuration.text.query_max_tokens
+    meanings = encoded.encoder.embed(queries, max_tokens=budget)
+    spaces = {
+        "meaning": TextSpace.of_meanings(encoded.catalogue.vectors, meanings),
+        "words": TextSpace.of_words(data.texts, queries, configuration.seed),
+    }
+    start = data.split.windows[0].start
+    known = data.log.before(start)
+    hashes = id_hashes(known.user_ids, configuration.seed)
+    users = np.argsort(hashes)[:SHOPPERS]
+    asked = RetrievalQueries(
+        known.histories(users),
+        ItemLists.empty(len(users)),
+        np.full(len(users), start),
+        shown=known.shown_to(users),
+        searched=known.searches.by(users),
+    )
+    evidence = EvidenceReader.build(known).read(asked)
+    tastes = {}
+    for name, space in spaces.items():
+        tastes[name] = Taste(space, TastePrior.fit(space, evidence))
+        advance()
+    return tastes
