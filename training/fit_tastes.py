@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from recsys.text import clean
 from training.embed_catalogue import EncodedTexts
 from training.training_data import TrainingData
 
-SHOPPERS = 2_000
+SHOPPERS: Final = 2_000
 """Shoppers that a prior is fitted to, by seeded hash; those without evidence are left out."""
 
 

@@ -30,7 +30,6 @@ START_VARIANCE: Final = 0.33
 
 START_INTERCEPT_VARIANCE: Final = 0.3
 FIT_ROUNDS: Final = 8
-FIT_SHOPPERS: Final = 2_000
 NEWTON_STEPS: Final = 3
 SMALLEST_CURVATURE: Final = 1e-4
 CHUNK: Final = 100_000
@@ -70,7 +69,7 @@ class TastePrior:
             evidence: of many shoppers; those without any are left out.
         """
         prior = cls.start(space.dimensions, evidence.click_rate)
-        useful = np.flatnonzero(np.diff(evidence.offsets))[:FIT_SHOPPERS]
+        useful = np.flatnonzero(np.diff(evidence.offsets))
         if not len(useful):
             return prior
         for _ in range(FIT_ROUNDS):
