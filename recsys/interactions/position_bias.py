@@ -50,13 +50,8 @@ def exposure_at(impressions: Impressions, time: int, items: int) -> Exposure:
     known = impressions.before(time)
     windows = [known.since(time - days * DAY_US) for days in EXPOSURE_DAYS]
     counts = [_counts(window, items) for window in windows]
-    clicks = [
-        np.bincount(window.item[window.clicked], minlength=items).astype(np.float64)
-        for window in windows
-    ]
-    longest = windows[-1]
-    clicked_places = places(longest.position[longest.clicked])
-    rates = place_rates(counts[-1], clicks[-1], np.bincount(clicked_places, minlength=PLACES))
+    clicks = [_clicks(window, items) for window in windows]
+    rates = _rates(windows[-1], counts[-1], clicks[-1])
     return Exposure(
         impressions=np.asarray([count.sum(axis=1).A1 for count in counts], np.float32),
         clicks=np.asarray(clicks, np.float32),
@@ -106,10 +101,8 @@ def place_logits(impressions: Impressions, time: int, items: int) -> NDArray[np.
     window = known.since(time - EXPOSURE_DAYS[-1] * DAY_US)
     if not len(window.clicked):
         return np.zeros(PLACES, np.float32)
-    clicks = np.bincount(window.item[window.clicked], minlength=items).astype(np.float64)
-    clicked_places = places(window.position[window.clicked])
     counts = _counts(window, items)
-    rates = place_rates(counts, clicks, np.bincount(clicked_places, minlength=PLACES))
+    rates = _rates(window, counts, _clicks(window, items))
     mean = float(counts.sum(axis=0).A1 @ rates) / window.count
     return np.log(rates / mean).astype(np.float32)
 
@@ -117,6 +110,20 @@ def place_logits(impressions: Impressions, time: int, items: int) -> NDArray[np.
 def places(position: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     """int64 (m,): 0 for an unknown position, else the position and 1."""
     return 1 + np.minimum(position.astype(np.int64), LAST_POSITION)
+
+
+def _rates(
+    window: Impressions, shown: Counts, item_clicks: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """`place_rates` of what was shown and clicked in a window."""
+    clicked_places = places(window.position[window.clicked])
+    return place_rates(shown, item_clicks, np.bincount(clicked_places, minlength=PLACES))
+
+
+def _clicks(impressions: Impressions, items: int) -> NDArray[np.float64]:
+    """float64 (items,): impressions that were clicked."""
+    clicked = impressions.item[impressions.clicked]
+    return np.bincount(clicked, minlength=items).astype(np.float64)
 
 
 def _counts(impressions: Impressions, items: int) -> Counts:

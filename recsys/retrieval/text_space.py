@@ -60,15 +60,16 @@ class TextSpace:
             queries: cleaned.
             seed: of the block that the decomposition starts from.
         """
+        nowhere = cls._scaled(np.zeros((len(texts), 1)), np.zeros((len(queries), 1)))
         reader = TfidfVectorizer(token_pattern=WORD, sublinear_tf=True, min_df=RAREST_WORD)
         try:
             counts = reader.fit_transform(texts)
         except ValueError:  # no word stands in two texts
-            return cls._scaled(np.zeros((len(texts), 1)), np.zeros((len(queries), 1)))
+            return nowhere
         asked = reader.transform(queries) if queries else sparse.csr_matrix((0, counts.shape[1]))
         width = min(DIMENSIONS, *(size - 1 for size in counts.shape))
         if width < 1:
-            return cls._scaled(np.zeros((len(texts), 1)), np.zeros((len(queries), 1)))
+            return nowhere
         decomposition = TruncatedSVD(width, random_state=seed)
         points = decomposition.fit_transform(counts)
         return cls._scaled(points - points.mean(axis=0), asked @ decomposition.components_.T)
