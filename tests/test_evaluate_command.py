@@ -72,7 +72,7 @@ def test_report_is_written_beside_the_bundles_and_printed(
         "+ bi-encoder",
         "this system",
         "fine-tuned text",
-        "p by Holm for 18 comparisons",
+        "p by Holm for 20 comparisons",
         "Recall of candidates",
         "all together",
     ):

@@ -99,7 +99,7 @@ def test_probabilities_are_held_against_what_was_bought(report: EvaluationReport
     assert calibration.error.mean == pytest.approx(error)
 
 
-def test_family_is_the_system_against_peers_and_each_step_against_the_one_before(
+def test_family_is_the_system_against_peers_and_no_text_and_each_step_against_the_one_before(
     report: EvaluationReport,
 ) -> None:
     for target in report.targets:
@@ -108,10 +108,12 @@ def test_family_is_the_system_against_peers_and_each_step_against_the_one_before
         peers = {("system", peer) for peer in PEERS if peer in measured}
         steps = {(after, before) for before, after in pairwise(LADDERS[target])}
         assert len(pairs) == len(set(pairs))
-        assert set(pairs) == peers | steps
+        text = {("system", "without_text")} if target != "cold" else set()
+        assert set(pairs) == peers | text | steps
     reasons = {(row.system, row.against): row.reason for row in report.differences}
     assert reasons["fine_tuned", "zero_shot"] == "fine-tuning"
     assert reasons["without_text", "bm25_knn_counts"] == "step"
+    assert reasons["system", "without_text"] == "text"
     assert reasons["system", "bm25_knn_counts"] == "peer"
 
 

@@ -21,7 +21,7 @@ SIGNIFICANCE: Final = 0.05
 
 EVERYONE: Final = "everyone"
 Target = Literal["all", "new", "cold"]
-Reason = Literal["peer", "step", "fine-tuning"]
+Reason = Literal["peer", "text", "step", "fine-tuning"]
 METRIC_NAMES: Final[dict[str, str]] = {
     "ndcg@10": "NDCG@10",
     "hit@10": "Hit@10",

@@ -33,14 +33,16 @@ class Comparison:
 
 
 def comparisons(target: Target, systems: Collection[str]) -> list[Comparison]:
-    """What is compared on a target: the system with each peer, and each step of the ablation.
+    """What is compared on a target: peers, all that text adds, and each step of the ablation.
 
     Systems that were not measured are left out of the ladder; no pair comes twice.
     """
-    peers = [Comparison("peer", "system", name) for name in PEERS if name in systems]
-    done = {(one.system, one.against) for one in peers}
+    found = [Comparison("peer", "system", name) for name in PEERS if name in systems]
     ladder = [name for name in LADDERS[target] if name in systems]
-    return peers + [
+    if "without_text" in ladder:
+        found.append(Comparison("text", "system", "without_text"))
+    done = {(one.system, one.against) for one in found}
+    return found + [
         Comparison("fine-tuning" if before == "zero_shot" else "step", name, before)
         for before, name in pairwise(ladder)
         if (name, before) not in done

@@ -76,11 +76,13 @@ def strongest_peer(report: EvaluationReport, target: Target) -> str | None:
 def _steps(report: EvaluationReport) -> Iterator[Finding]:
     """What reading text adds to the ranker, on the targets where it is taken apart."""
     for target in ("all", "new"):
+        rows = [row for row in report.differences if row.target == target]
         steps = [
             f"{SYSTEM_NAMES[row.system].partition(' (')[0].lstrip('+ ')}: {described(row)}"
-            for row in report.differences
-            if row.target == target and row.reason == "step" and row.against in LADDERS[target][2:]
+            for row in rows
+            if row.reason == "step" and row.against in LADDERS[target][2:]
         ]
+        steps += [f"together: {described(row)}" for row in rows if row.reason == "text"]
         if steps:
             yield Finding(f"What text adds in NDCG@10, {target} items", "; ".join(steps) + ".")
 

@@ -27,7 +27,7 @@ class RetrievalConfig(Section):
     similar_shoppers: int = Field(default=100, ge=0)
     """Items that shoppers with the same tastes bought lately."""
 
-    taste: int = Field(default=100, ge=0)
+    taste: int = Field(default=80, ge=0)
     """Items whose texts are to the shopper's taste, popular ones first among equals."""
 
     new_arrivals: int = Field(default=40, ge=0)
