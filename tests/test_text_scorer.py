@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,11 @@ from recsys.text import (
     load_tokenizer,
     render_shoppers,
 )
+from recsys.text.encode import Precision
 
 WORDS = ["red", "blue", "green", "white", "mug", "cup", "plate", "bowl", "jar", "lamp", "clock"]
 TITLES = [f"{one} {two} {three}" for one in WORDS for two in WORDS for three in WORDS[:3]]
-TITLES += ["blue cup", "", "a box " * 30]
+TITLES += ["blue cup", "", "a box " * 30, *("mug " * words for words in range(14, 24))]
 BLUE_CUP = TITLES.index("blue cup")
 
 
@@ -60,7 +62,8 @@ def close(found: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
 
 CONTEXTS: list[list[int]] = [[3, 50, 7], [], [], [90], [1, 2, 4, 5]]
 QUERIES = ["", "Blue Cup", "", "small lamp for the garden", ""]
-LISTS = [[0, 9, 40], list(range(len(TITLES))), [3, 4], [], [len(TITLES) - 2, len(TITLES) - 1]]
+EVERYTHING = list(range(len(TITLES)))
+LISTS = [[0, 9, 40], EVERYTHING, [3, 4], [], [len(TITLES) - 2, len(TITLES) - 1]]
 
 
 def test_many_requests_give_what_each_gives_by_itself(scorer: TextScorer) -> None:
@@ -81,18 +84,31 @@ def test_scores_keep_the_candidates_order_across_chunks(scorer: TextScorer) -> N
     close(scorer.scores(side, candidates(some)), every[some])
 
 
-def test_scores_are_the_models(scorer: TextScorer) -> None:
-    rows = torch.tensor(LISTS[0])
-    segments = torch.tensor(CONTEXTS[0])
-    side = shoppers(CONTEXTS[:1], QUERIES[:1])
-    states, mask = scorer.states.padded(rows)
-    titles, title_mask = scorer.states.padded(segments)
+@pytest.mark.parametrize("request_", range(len(CONTEXTS)))
+def test_scores_are_the_models(scorer: TextScorer, request_: int) -> None:
+    context = CONTEXTS[request_]
+    side = shoppers([context], [""])
+    states, mask = scorer.states.padded(torch.tensor(EVERYTHING))
+    titles, title_mask = scorer.states.padded(torch.tensor(context, dtype=torch.int64))
+    slots = torch.arange(len(context))[None]
     with torch.inference_mode():
         shopper = scorer.model.shopper_side(
-            titles.float(), title_mask, torch.arange(3)[None], torch.from_numpy(side.kind)
+            titles.float(), title_mask, slots, torch.from_numpy(side.kind)
         )
         expected = scorer.model.score(states.float()[None], mask[None], shopper)[0]
-    close(scorer.scores(side, candidates(LISTS[0])), expected.numpy())
+    close(scorer.scores(side, candidates(EVERYTHING)), expected.numpy())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_pairs_score_does_not_depend_on_the_other_candidates(
+    scorer: TextScorer, precision: Precision
+) -> None:
+    either = replace(scorer, precision=precision)
+    side = shoppers([[3, 50, 7, BLUE_CUP]], [""])
+    together = either.scores(side, candidates(EVERYTHING))
+    for some in ([5], [361, 365, 370], EVERYTHING[::7], EVERYTHING[350:]):
+        alone = replace(either).scores(side, candidates(some))
+        np.testing.assert_allclose(alone, together[some], atol=1e-5, rtol=0)
 
 
 def test_a_query_reads_like_the_item_of_that_title(scorer: TextScorer) -> None:

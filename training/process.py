@@ -8,7 +8,9 @@ import os
 from typing import Final
 
 import faiss
+import scipy.linalg  # noqa: F401  (brings the BLAS that is to be limited)
 import torch
+from threadpoolctl import threadpool_limits
 
 _M_MMAP_THRESHOLD: Final = -3
 _M_TRIM_THRESHOLD: Final = -1
@@ -16,7 +18,10 @@ _KEPT_BYTES: Final = 256 << 20
 
 
 def set_up_process(threads: int = 0) -> int:
-    """Give all libraries the same number of threads, and keep freed memory for the next step.
+    """Give the libraries that gain from threads the same number, and keep freed memory.
+
+    BLAS, as NumPy and SciPy call it, gets one: its matrices are small here, and its threads spin
+    on after each call, which takes the cores from torch (a request takes twice the time).
 
     Args:
         threads: 0 takes the cores this process may run on.
@@ -26,6 +31,7 @@ def set_up_process(threads: int = 0) -> int:
     """
     chosen = threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(chosen)
+    threadpool_limits(1, "blas")
     faiss.omp_set_num_threads(chosen)
     _keep_freed_memory()
     return chosen

@@ -166,7 +166,11 @@ class PointInTime:
             shoppers.shown,
             shoppers.searched,
         )
-        return replace(queries, tastes=self.retriever.tastes.weights(queries))
+        return replace(
+            queries,
+            tastes=self.retriever.tastes.weights(queries),
+            similar_bought=self.retriever.similar_shoppers.bought_by_similar(queries),
+        )
 
     def score(
         self,

@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from recsys.interactions import (
     DAY_US,
@@ -18,6 +19,8 @@ from recsys.interactions import (
     ShownItems,
     place_in_run,
 )
+
+Matrix = sparse.csr_matrix[np.float32]
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class RetrievalQueries:
             when no request has one.
         shown: what the shoppers were shown; None where nothing is known of it.
         searched: what they searched for before; None where nothing is known of it.
-        tastes: float32 (n, t), see `Tastes.weights`; None until they are needed.
+        tastes: float32 (n, t), see `Tastes.weights`; None where each use computes them.
+        similar_bought: float32 (n, items), see `SimilarShoppers.bought_by_similar`; None as above.
     """
 
     histories: Histories
@@ -42,6 +46,7 @@ class RetrievalQueries:
     shown: ShownItems | None = None
     searched: SearchedFor | None = None
     tastes: NDArray[np.float32] | None = None
+    similar_bought: Matrix | None = None
 
     @property
     def count(self) -> int:
@@ -51,7 +56,7 @@ class RetrievalQueries:
     def rows(self, first: int, last: int) -> RetrievalQueries:
         """Requests `first` to `last` (exclusive)."""
         shown, searched = self.shown, self.searched
-        vectors, tastes = self.query_vectors, self.tastes
+        vectors, tastes, bought = self.query_vectors, self.tastes, self.similar_bought
         return RetrievalQueries(
             self.histories.rows(first, last),
             self.context.rows(first, last),
@@ -60,6 +65,7 @@ class RetrievalQueries:
             None if shown is None else shown.rows(first, last),
             None if searched is None else searched.rows(first, last),
             None if tastes is None else tastes[first:last],
+            None if bought is None else bought[first:last],
         )
 
     @cached_property

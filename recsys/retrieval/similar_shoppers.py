@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Self
 
 import numpy as np
@@ -16,9 +17,7 @@ from recsys.interactions import (
     ItemLists,
 )
 from recsys.retrieval.neighbours import best_cells
-from recsys.retrieval.queries import RetrievalQueries, recent_items
-
-Matrix = sparse.csr_matrix[np.float32]
+from recsys.retrieval.queries import Matrix, RetrievalQueries, recent_items
 
 SHOPPERS: Final = 20_000
 SIMILAR: Final = 100
@@ -80,18 +79,20 @@ class SimilarShoppers:
         shopper without history.
         """
         found = np.zeros(len(candidates.item), np.float32)
+        bought = self._bought(queries)
         for first, last in self._chunks(queries.count):
             part = slice(*candidates.offsets[[first, last]])
-            table = self._table(queries.rows(first, last))
+            table = bought[first:last].toarray()
             found[part] = table[candidates.request[part] - first, candidates.item[part]]
         return found
 
     def retrieve(self, queries: RetrievalQueries, k: int) -> ItemLists:
         """The `k` items of the highest scores that the shopper has no event with; ties by row."""
         requests, items = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        bought = self._bought(queries)
         for first, last in self._chunks(queries.count):
             asked = queries.rows(first, last)
-            table = self._table(asked)
+            table = bought[first:last].toarray()
             table[asked.visible.request, asked.visible.item] = 0
             row, item = best_cells(table, k)
             requests.append(row + first)
@@ -102,18 +103,37 @@ class SimilarShoppers:
         step = max(1, CELLS_PER_CHUNK // max(1, len(self.rarity)))
         return [(first, min(first + step, count)) for first in range(0, count, step)]
 
-    def _table(self, queries: RetrievalQueries) -> NDArray[np.float32]:
-        """float32 (n, items)."""
+    def bought_by_similar(self, queries: RetrievalQueries) -> Matrix:
+        """What `scores` and `retrieve` look at, for `RetrievalQueries.similar_bought`.
+
+        Returns:
+            float32 (n, items): sum over the 100 most similar shoppers of cosine x what they bought.
+        """
+        chunks = self._chunks(queries.count)
+        cosines = (self._cosines(queries.rows(first, last)) for first, last in chunks)
+        found: Matrix = sparse.vstack([self.bought[:0], *(c @ self.bought for c in cosines)], "csr")
+        return found
+
+    def _bought(self, queries: RetrievalQueries) -> Matrix:
+        known = queries.similar_bought
+        return self.bought_by_similar(queries) if known is None else known
+
+    def _cosines(self, queries: RetrievalQueries) -> Matrix:
+        """float32 (n, shoppers): the 100 highest cosines of each row."""
         seeds = recent_items(queries, EVERYTHING, TASTE_HALF_LIFE_DAYS)
         shape = (queries.count, len(self.rarity))
         own = (seeds.weight.astype(np.float32), seeds.lists.item, seeds.lists.offsets)
         tastes = _unit(_times(sparse.csr_matrix(own, shape=shape), self.rarity))
-        cosine = (tastes @ self.tastes.T).toarray()
+        cosine = (tastes @ self._tastes_by_item).toarray()
         if cosine.shape[1] > SIMILAR:
             bound = np.partition(cosine, -SIMILAR, axis=1)[:, -SIMILAR][:, None]
             cosine[cosine < bound] = 0
-        table: NDArray[np.float32] = (sparse.csr_matrix(cosine) @ self.bought).toarray()
-        return table
+        return sparse.csr_matrix(cosine)
+
+    @cached_property
+    def _tastes_by_item(self) -> Matrix:
+        """float32 (items, shoppers)."""
+        return self.tastes.T.tocsr()
 
 
 def _times(matrix: Matrix, weight: NDArray[np.float32]) -> Matrix:

@@ -45,7 +45,8 @@ BERT_FILE: Final = "bert.json"
 CLICK, PURCHASE = 0, 1
 """Columns of the logits."""
 
-_MASKED: Final = -1e4
+MASKED: Final = -1e4
+"""Logit of what may not be attended to."""
 
 
 class CrossEncoderShape(BaseModel):
@@ -194,7 +195,7 @@ class CrossEncoder(nn.Module):
     def _bias(self, depth: int, token_segment: Tensor, kind: Tensor, tokens: Tensor) -> Tensor:
         by_segment = self.segment_bias[depth][:, token_segment].transpose(0, 1)
         by_kind = self.kind_bias[depth].T[kind].unsqueeze(-1)
-        bias = (by_kind + by_segment).masked_fill(~tokens.unsqueeze(1), _MASKED)
+        bias = (by_kind + by_segment).masked_fill(~tokens.unsqueeze(1), MASKED)
         return bias.unsqueeze(2)
 
     def save(self, folder: Path) -> None:
@@ -290,7 +291,7 @@ def _compact(present: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _weights(logits: Tensor, present: Tensor) -> Tensor:
     """Softmax over the present segments; all zero where there are none."""
-    weights = logits.masked_fill(~present, _MASKED).softmax(-1)
+    weights = logits.masked_fill(~present, MASKED).softmax(-1)
     return weights * present
 
 
@@ -309,7 +310,7 @@ def _joint_attention(
     b, k, t, parts, size = query.shape
     query = query * size**-0.5
     own = torch.einsum("bkqhs,bkths->bhkqt", query, key)
-    own = own + torch.where(mask, 0.0, _MASKED)[:, None, :, None, :]
+    own = own + torch.where(mask, 0.0, MASKED)[:, None, :, None, :]
     shared = query.permute(0, 3, 1, 2, 4).reshape(b, parts, k * t, size)
     shared = shared @ shopper.keys[depth].transpose(-1, -2) + shopper.biases[depth]
     weights = torch.cat([own, shared.view(b, parts, k, t, -1)], dim=-1).softmax(-1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
 
 import numpy as np
 import torch
@@ -12,11 +14,14 @@ from transformers import PreTrainedTokenizerFast
 
 from recsys.interactions import Candidates
 from recsys.text.cross_encoder import CrossEncoder, ShopperSide
-from recsys.text.encode import Advance, Precision, autocast, batches_by_length, encode_states
+from recsys.text.encode import Advance, Precision, batches_by_length, encode_states
+from recsys.text.joined_layers import JoinedLayers
+from recsys.text.length_groups import LengthGroups
 from recsys.text.render import ShopperTexts
 from recsys.text.tables import StateTable, TokenTable
 
-TOKENS_PER_CHUNK = 1_024
+TOKENS_PER_CHUNK: Final = 2_048
+_DTYPES: Final = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class TextScorer:
     """The cross-encoder with the states of a catalogue's items.
 
     Attributes:
-        model: in evaluation mode.
+        model: with its final weights.
         states: items in catalogue order, at the model's join layer.
         tokenizer: for queries.
         query_max_tokens: tokens of a query that are read.
@@ -52,44 +57,46 @@ class TextScorer:
                 advance(1)
         return logits
 
+    @cached_property
+    def _layers(self) -> JoinedLayers:
+        return JoinedLayers(self.model, _DTYPES[self.precision])
+
     @staticmethod
     def _requests(candidates: Candidates) -> Iterator[slice]:
         for start, end in zip(candidates.offsets[:-1], candidates.offsets[1:], strict=True):
             yield slice(int(start), int(end))
 
-    @torch.inference_mode()
     def _one(
         self, shoppers: ShopperTexts, request: int, items: NDArray[np.int32]
     ) -> NDArray[np.float32]:
         rows = torch.from_numpy(items.astype(np.int64))
         logits = torch.empty(len(rows), 2)
-        with autocast(self.precision):
-            side = self._shopper_side(shoppers, request)
-            lengths = self.states.lengths[rows]
-            for chunk in batches_by_length(lengths, TOKENS_PER_CHUNK):
-                states, mask = self.states.padded(rows[chunk])
-                batch = self.model.score(states.float()[None], mask[None], side)
-                logits[chunk] = batch[0].float()
+        side = self._shopper_side(shoppers, request)
+        for chunk in batches_by_length(self.states.lengths_of(rows), TOKENS_PER_CHUNK):
+            logits[chunk] = self._layers.logits(*_grouped(self.states, rows[chunk]), side)
         result: NDArray[np.float32] = logits.numpy()
         return result
 
     def _shopper_side(self, shoppers: ShopperTexts, request: int) -> ShopperSide:
         own = slice(int(shoppers.offsets[request]), int(shoppers.offsets[request + 1]))
         rows = torch.from_numpy(shoppers.segments[own])
-        items = len(self.states.lengths)
+        items, table = len(self.states.offsets) - 1, self.states
         if len(rows) and int(rows[0]) >= items:
-            states, mask = self._query_states(shoppers.queries[int(rows[0]) - items])
-        else:
-            states, mask = self.states.padded(rows)
-        kind = torch.from_numpy(shoppers.kind[request : request + 1])
-        return self.model.shopper_side(states.float(), mask, torch.arange(len(rows))[None], kind)
+            table = self._query_states(shoppers.queries[int(rows[0]) - items])
+            rows = torch.zeros(1, dtype=torch.int64)
+        return self._layers.shopper_side(*_grouped(table, rows), int(shoppers.kind[request]))
 
-    def _query_states(self, query: str) -> tuple[torch.Tensor, torch.Tensor]:
+    def _query_states(self, query: str) -> StateTable:
         tokens = TokenTable.build(self.tokenizer, [query], self.query_max_tokens)
-        table = encode_states(
+        return encode_states(
             self.model.bert,
             tokens,
             layer=self.model.shape.join_layer,
             precision=self.precision,
         )
-        return table.padded(torch.zeros(1, dtype=torch.int64))
+
+
+def _grouped(table: StateTable, rows: torch.Tensor) -> tuple[torch.Tensor, LengthGroups]:
+    """The states of the texts `rows` by length, and where they are."""
+    groups = LengthGroups.of(table.offsets[rows], table.lengths_of(rows))
+    return table.states[groups.place], groups

@@ -73,6 +73,10 @@ class StateTable:
         """int64 (n,): tokens of each text."""
         return self.offsets.diff()
 
+    def lengths_of(self, rows: Tensor) -> Tensor:
+        """int64 (b,): tokens of the texts `rows` (b,)."""
+        return self.offsets[rows + 1] - self.offsets[rows]
+
     def padded(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """States float16 (b, t, d), 0-padded, and mask bool (b, t) of the texts `rows` (b,)."""
         place, mask = _places(self.offsets, rows)

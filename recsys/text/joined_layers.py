@@ -1,0 +1,170 @@
+"""The joined layers as scoring runs them: one request, weights cast and fused once.
+
+The same arithmetic as `CrossEncoder.shopper_side` and `CrossEncoder.score`, which training
+differentiates; here without padding, without a batch of requests and without autocast's casts.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Final, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers.models.bert.modeling_bert import BertLayer
+
+from recsys.text.bert import finish_layer
+from recsys.text.cross_encoder import MASKED, CrossEncoder, ShopperSide
+from recsys.text.length_groups import LengthGroup, LengthGroups
+
+_ROWS_OF_HEAD: Final = 16
+"""The head's rows are filled up to a multiple: fewer take other kernels, which round otherwise."""
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A transformer layer in the dtype of scoring.
+
+    Attributes:
+        block: the layer; its attention's projections are in `projection` instead.
+        projection: weight (3 d, d) and bias (3 d,) of queries, scaled, keys and values.
+        key_biases: (heads, kinds, segments), logit bias on shopper keys.
+    """
+
+    block: BertLayer
+    projection: tuple[Tensor, Tensor]
+    key_biases: Tensor
+
+    @classmethod
+    def of(cls, model: CrossEncoder, depth: int, dtype: torch.dtype) -> Self:
+        block = model.joined_layers[depth]
+        attention = block.attention.self
+        scale = attention.attention_head_size**-0.5
+        parts = (attention.query, attention.key, attention.value)
+        weight = torch.cat([parts[0].weight * scale, *(part.weight for part in parts[1:])])
+        bias = torch.cat([parts[0].bias * scale, *(part.bias for part in parts[1:])])
+        key_biases = model.kind_bias[depth].unsqueeze(2) + model.segment_bias[depth].unsqueeze(1)
+        own = copy.deepcopy(block).eval().to(dtype)
+        return cls(own, (weight.to(dtype), bias.to(dtype)), key_biases.to(dtype))
+
+    def heads(self, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (heads, n, d / heads) of states (n, d)."""
+        heads = len(self.key_biases)
+        joined = functional.linear(states, *self.projection).view(len(states), 3, heads, -1)
+        query, key, value = joined.permute(1, 2, 0, 3).contiguous()
+        return query, key, value
+
+
+class JoinedLayers:
+    """A cross-encoder from its join layer up, for scoring one request at a time.
+
+    Args:
+        model: later changes of its weights are not seen.
+        dtype: of weights and states; pooling and head are always float32.
+    """
+
+    def __init__(self, model: CrossEncoder, dtype: torch.dtype) -> None:
+        with torch.inference_mode():
+            self._layers = [_Layer.of(model, i, dtype) for i in range(len(model.joined_layers))]
+            self._head = copy.deepcopy(model.head).eval()
+        self._segment_max_tokens = model.shape.segment_max_tokens
+        self._dtype = dtype
+
+    @torch.inference_mode()
+    def shopper_side(self, states: Tensor, texts: LengthGroups, kind: int) -> ShopperSide:
+        """Read the segments of one request to the top; see `CrossEncoder.shopper_side`.
+
+        Args:
+            states: (n, d), join-layer states of the rows of `texts`; n may be 0.
+            texts: the segments, latest first.
+            kind: value of `ShopperTextKind`.
+        """
+        if len(states) == 0:
+            return self._nobody(states.shape[1])
+        states = states.to(self._dtype)
+        shared = texts.exists & (texts.within < self._segment_max_tokens)
+        segment = texts.text[shared]
+        keys, values, biases = [], [], []
+        for layer in self._layers:
+            query, key, value = layer.heads(states)
+            keys.append(key[None, :, shared])
+            values.append(value[None, :, shared])
+            biases.append(layer.key_biases[None, :, None, kind, segment])
+            context = _attended(query, key, value, texts)
+            states = finish_layer(layer.block, context, states)
+        vectors = functional.normalize(texts.mean(states), dim=-1)
+        present = torch.ones(1, len(vectors), dtype=torch.bool)
+        return ShopperSide(keys, values, biases, vectors[None], present)
+
+    def _nobody(self, size: int) -> ShopperSide:
+        """The side of a shopper without texts: no keys, and a vector that is not there."""
+        nothing: list[Tensor] = []
+        present = torch.zeros(1, 1, dtype=torch.bool)
+        return ShopperSide(nothing, nothing, nothing, torch.zeros(1, 1, size), present)
+
+    @torch.inference_mode()
+    def logits(self, states: Tensor, texts: LengthGroups, shopper: ShopperSide) -> Tensor:
+        """Raw logits float32 (k, 2) of k candidates; see `CrossEncoder.score`.
+
+        Args:
+            states: (n, d), join-layer states of the rows of `texts`.
+            texts: the candidates, at least one.
+            shopper: of one request.
+        """
+        states = states.to(self._dtype)
+        for depth, layer in enumerate(self._layers):
+            context = _attended(*layer.heads(states), texts, _shared(shopper, depth))
+            states = finish_layer(layer.block, context, states)
+        items = functional.normalize(texts.mean(states), dim=-1)
+        count = len(items)
+        items = functional.pad(items, (0, 0, 0, -count % _ROWS_OF_HEAD))
+        logits: Tensor = self._head(items[None], shopper)[0, :count]
+        return logits
+
+
+def _shared(shopper: ShopperSide, depth: int) -> tuple[Tensor, Tensor, Tensor] | None:
+    """What candidates of one request attend to in a layer; None for nothing."""
+    if not shopper.keys:
+        return None
+    return shopper.keys[depth][0], shopper.values[depth][0], shopper.biases[depth][0]
+
+
+def _attended(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    texts: LengthGroups,
+    shared: tuple[Tensor, Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Each row attends to its own text and to `shared` keys, values and biases: (n, d).
+
+    Columns of the scores: shared tokens, then the own text's from its first, then unused ones, so
+    that a row's sums don't depend on the other texts.
+    """
+    length = shared[0].shape[1] if shared else 0
+    scores = query.new_full((*query.shape[:2], length + texts.longest), MASKED)
+    context = torch.zeros_like(query)
+    if shared:
+        scores[..., :length] = torch.baddbmm(shared[2], query, shared[0].transpose(1, 2))
+    for group in texts.groups:
+        own = _by_text(query, group) @ _by_text(key, group).transpose(2, 3)
+        if group.mask is not None:
+            own = own.masked_fill(~group.mask[:, None, :], MASKED)
+        scores[:, group.rows, length : length + group.width] = own.flatten(1, 2)
+    weights = scores.softmax(-1)
+    if shared:
+        context = torch.bmm(weights[..., :length], shared[1])
+    for group in texts.groups:
+        own = weights[:, group.rows, length : length + group.width]
+        own = own.unflatten(1, (-1, group.width)) @ _by_text(value, group)
+        context[:, group.rows] += own.flatten(1, 2)
+    joined: Tensor = context.transpose(0, 1).flatten(1)
+    return joined
+
+
+def _by_text(part: Tensor, group: LengthGroup) -> Tensor:
+    """Rows (heads, n, size) of a group's texts as (heads, texts, width, size)."""
+    split: Tensor = part[:, group.rows].unflatten(1, (-1, group.width))
+    return split
