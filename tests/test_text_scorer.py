@@ -23,7 +23,9 @@ from recsys.text import (
     render_shoppers,
 )
 from recsys.text.encode import Precision
+from recsys.text.pair_scores import PairScores
 
+Asked = tuple[list[list[int]], list[str]]
 WORDS = ["red", "blue", "green", "white", "mug", "cup", "plate", "bowl", "jar", "lamp", "clock"]
 TITLES = [f"{one} {two} {three}" for one in WORDS for two in WORDS for three in WORDS[:3]]
 TITLES += ["blue cup", "", "a box " * 30, *("mug " * words for words in range(14, 24))]
@@ -103,12 +105,42 @@ def test_scores_are_the_models(scorer: TextScorer, request_: int) -> None:
 def test_a_pairs_score_does_not_depend_on_the_other_candidates(
     scorer: TextScorer, precision: Precision
 ) -> None:
-    either = replace(scorer, precision=precision)
+    either = replace(scorer, precision=precision, pair_scores=PairScores(0))
     side = shoppers([[3, 50, 7, BLUE_CUP]], [""])
     together = either.scores(side, candidates(EVERYTHING))
     for some in ([5], [361, 365, 370], EVERYTHING[::7], EVERYTHING[350:]):
-        alone = replace(either).scores(side, candidates(some))
+        alone = either.scores(side, candidates(some))
         np.testing.assert_allclose(alone, together[some], atol=1e-5, rtol=0)
+
+
+def test_a_pair_is_computed_once(scorer: TextScorer) -> None:
+    fresh = replace(scorer, pair_scores=PairScores())
+    side = shoppers([[3, 50, 7]], [""])
+    some = fresh.scores(side, candidates([5, 9, 40]))
+    both = fresh.scores(side, candidates([2, 5, 9, 60]))
+    assert (fresh.pair_scores.hits, fresh.pair_scores.misses) == (2, 5)
+    np.testing.assert_array_equal(both[1:3], some[:2])
+    close(both, replace(scorer, pair_scores=PairScores(0)).scores(side, candidates([2, 5, 9, 60])))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (([[3, 50]], [""]), ([[50, 3]], [""])),
+        (([[BLUE_CUP]], [""]), ([[]], ["blue cup"])),
+        (([[]], ["blue cup"]), ([[]], ["red cup"])),
+        (([[]], [""]), ([[3]], [""])),
+    ],
+)
+def test_pairs_of_one_shopper_text_are_not_taken_for_anothers(
+    scorer: TextScorer,
+    one: tuple[list[list[int]], list[str]],
+    other: tuple[list[list[int]], list[str]],
+) -> None:
+    fresh = replace(scorer, pair_scores=PairScores())
+    for side in (one, other):
+        fresh.scores(shoppers(*side), candidates([5, 9, 40]))
+    assert fresh.pair_scores.hits == 0
 
 
 def test_a_query_reads_like_the_item_of_that_title(scorer: TextScorer) -> None:

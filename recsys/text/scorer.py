@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
@@ -17,6 +17,7 @@ from recsys.text.cross_encoder import CrossEncoder, ShopperSide
 from recsys.text.encode import Advance, Precision, batches_by_length, encode_states
 from recsys.text.joined_layers import JoinedLayers
 from recsys.text.length_groups import LengthGroups
+from recsys.text.pair_scores import PairScores
 from recsys.text.render import ShopperTexts
 from recsys.text.tables import StateTable, TokenTable
 
@@ -34,6 +35,7 @@ class TextScorer:
         tokenizer: for queries.
         query_max_tokens: tokens of a query that are read.
         precision: of the forward pass.
+        pair_scores: what was computed before by this very scorer.
     """
 
     model: CrossEncoder
@@ -41,6 +43,7 @@ class TextScorer:
     tokenizer: PreTrainedTokenizerFast
     query_max_tokens: int
     precision: Precision
+    pair_scores: PairScores = field(default_factory=PairScores)
 
     def scores(
         self, shoppers: ShopperTexts, candidates: Candidates, advance: Advance | None = None
@@ -67,6 +70,25 @@ class TextScorer:
             yield slice(int(start), int(end))
 
     def _one(
+        self, shoppers: ShopperTexts, request: int, items: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        shopper = self._named(shoppers, request)
+        logits = self.pair_scores.known(shopper, items)
+        unknown = np.isnan(logits[:, 0])
+        if unknown.any():
+            logits[unknown] = self._computed(shoppers, request, items[unknown])
+            self.pair_scores.add(shopper, items[unknown], logits[unknown])
+        return logits
+
+    def _named(self, shoppers: ShopperTexts, request: int) -> bytes:
+        """What the shopper's text is known by."""
+        rows = shoppers.segments[shoppers.offsets[request] : shoppers.offsets[request + 1]]
+        items, kind = len(self.states.offsets) - 1, int(shoppers.kind[request])
+        if len(rows) and int(rows[0]) >= items:
+            return bytes([kind]) + shoppers.queries[int(rows[0]) - items].encode()
+        return bytes([kind]) + rows.tobytes()
+
+    def _computed(
         self, shoppers: ShopperTexts, request: int, items: NDArray[np.int32]
     ) -> NDArray[np.float32]:
         rows = torch.from_numpy(items.astype(np.int64))

@@ -1,0 +1,73 @@
+"""Scores of pairs that were computed before: the same shopper text and item text, once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from threading import Lock
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+DEFAULT_CAPACITY: Final = 1_000_000
+"""Pairs; each takes 12 bytes."""
+
+Items = NDArray[np.int32]
+Logits = NDArray[np.float32]
+
+
+class PairScores:
+    """Remembers the logits of (shopper text, item) pairs, by shopper text; for several threads.
+
+    A model's scores of a pair depend on that pair alone, so a remembered one is what it would say
+    again. When full, the shopper texts that were not asked for longest go first.
+
+    Args:
+        capacity: pairs that are kept; 0 remembers nothing.
+
+    Attributes:
+        hits: pairs that were asked for and known.
+        misses: pairs that were asked for and not known.
+    """
+
+    def __init__(self, capacity: int = DEFAULT_CAPACITY) -> None:
+        self._capacity = capacity
+        self._kept: OrderedDict[bytes, tuple[Items, Logits]] = OrderedDict()
+        self._pairs = 0
+        self._lock = Lock()
+        self.hits = 0
+        self.misses = 0
+
+    def __len__(self) -> int:
+        """Pairs that are known."""
+        return self._pairs
+
+    def known(self, shopper: bytes, items: Items) -> Logits:
+        """Logits float32 (k, 2) of the pairs with `items` (k,); NaN for those not known."""
+        found = np.full((len(items), 2), np.nan, np.float32)
+        with self._lock:
+            own, logits = self._kept.get(shopper, _NOTHING)
+            if len(own):
+                self._kept.move_to_end(shopper)
+                place = np.minimum(np.searchsorted(own, items), len(own) - 1)
+                hit = own[place] == items
+                found[hit] = logits[place[hit]]
+            hits = int((~np.isnan(found[:, 0])).sum())
+            self.hits += hits
+            self.misses += len(items) - hits
+        return found
+
+    def add(self, shopper: bytes, items: Items, logits: Logits) -> None:
+        """Remember the logits float32 (k, 2) of the pairs with `items` (k,), distinct."""
+        with self._lock:
+            own, before = self._kept.pop(shopper, _NOTHING)
+            self._pairs -= len(own)
+            distinct, place = np.unique(np.concatenate([own, items]), return_index=True)
+            self._kept[shopper] = distinct, np.concatenate([before, logits])[place]
+            self._pairs += len(distinct)
+            while self._pairs > self._capacity:
+                _, (oldest, _) = self._kept.popitem(last=False)
+                self._pairs -= len(oldest)
+
+
+_NOTHING: Final = (np.zeros(0, np.int32), np.zeros((0, 2), np.float32))
