@@ -11,15 +11,10 @@ what the library answers in process. Lists count as equal when they have the sam
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,35 +24,11 @@ from recsys.evaluation import NextPeriod, ndcg, next_period, recall
 from recsys.interactions import InteractionLog
 from recsys.recommender import ItemFilter, RankedList, Recommender, RecommendRequest
 from recsys.tables import Dataset
+from serving.bench import running_server
 from serving.client import RecommendationClient
 from serving.loading import open_recommender
 
 PAGE = 20
-
-
-@contextmanager
-def server(registry: Path) -> Iterator[str]:
-    """The address of a server on a free port; stopped at the end."""
-    command = [sys.executable, "-m", "serving.cli.main", "serve"]
-    options = ["--registry", str(registry), "--port", "0"]
-    with TemporaryDirectory() as folder:
-        log = Path(folder) / "server.log"
-        with log.open("w") as file, subprocess.Popen([*command, *options], stderr=file) as process:
-            try:
-                yield _ready(process, log)
-            finally:
-                process.terminate()
-
-
-def _ready(process: subprocess.Popen[bytes], log: Path) -> str:
-    """The address, once the server answers."""
-    while process.poll() is None:
-        lines = log.read_text().splitlines(keepends=True)
-        for event in (json.loads(line) for line in lines if line.endswith("\n")):
-            if event["event"] == "ready":
-                return str(event["address"])
-        time.sleep(0.2)
-    raise RuntimeError(f"the server ended before it was ready: {log.read_text()}")
 
 
 def asked(
@@ -125,7 +96,7 @@ def main() -> None:
     period = next_period(log, *micros)
     recommender = open_recommender(options.registry)
     targets = {"all": period, "new": period.new_items()}
-    with server(options.registry) as address, RecommendationClient(address, 60.0) as client:
+    with running_server(options.registry) as address, RecommendationClient(address, 60.0) as client:
         for target, chosen in targets.items():
             users = [log.user_ids[row] for row in chosen.users]
             new = target == "new"

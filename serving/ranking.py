@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
 from recsys.errors import UnavailableError
 from recsys.recommender import (
+    Deadline,
     ItemCard,
     RankedList,
     RankRequest,
@@ -28,19 +30,21 @@ class Ranker(Protocol):
         """Events before it are in the bundle; aware of its time zone."""
         ...
 
-    def recommend(self, request: RecommendRequest) -> RankedList:
+    def recommend(self, request: RecommendRequest, deadline: Deadline) -> RankedList:
         """Find and rank items.
 
         Raises:
             RequestError: the request can't be answered as asked.
+            DeadlineError: there is no time for any ranking.
         """
         ...
 
-    def rank(self, request: RankRequest) -> RankedList:
+    def rank(self, request: RankRequest, deadline: Deadline) -> RankedList:
         """Order the caller's items; every id comes back once.
 
         Raises:
             RequestError: the request can't be answered as asked.
+            DeadlineError: there is no time for any ranking.
         """
         ...
 
@@ -50,6 +54,10 @@ class Ranker(Protocol):
         Raises:
             UnknownItemError: the item is not in the catalogue.
         """
+        ...
+
+    def warm_up(self, clock: Callable[[], float]) -> None:
+        """Make the first caller's answer as quick as the next ones; `clock` is the deadlines'."""
         ...
 
     def card(self, item_id: str) -> ItemCard | None:

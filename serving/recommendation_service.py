@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import datetime
 
 import grpc
 
 from recsys import v1
+from recsys.recommender import Deadline
 from serving.admission import Admission
 from serving.ranking import Ranker, RankerSlot
 from serving.request_reading import RequestReader
 from serving.response_writing import attribution_token, write_response
 from serving.settings import ServerSettings
+from serving.threads import ThreadPlan
+from training.process import usable_cores
 
 
 class RecommendationService(v1.RecommendationServiceServicer):
@@ -28,10 +32,12 @@ class RecommendationService(v1.RecommendationServiceServicer):
         self, rankers: RankerSlot, settings: ServerSettings, clock: Callable[[], datetime]
     ) -> None:
         self._rankers = rankers
+        self._settings = settings
         self._reader = RequestReader(settings)
         self._admission = Admission(
             settings.workers, settings.max_waiting_calls, settings.max_wait_seconds
         )
+        self._threads = ThreadPlan(usable_cores())
         self._clock = clock
 
     def Recommend(  # noqa: N802
@@ -40,8 +46,8 @@ class RecommendationService(v1.RecommendationServiceServicer):
         """Find, score and rank items for a shopper."""
         ranker = self._rankers.take()
         asked = self._reader.recommend(request, self._now(ranker))
-        with self._admission.turn(context):
-            answer = ranker.recommend(asked)
+        with self._admission.turn(context), self._threads.share():
+            answer = ranker.recommend(asked, self._deadline(context))
         token = attribution_token(request, answer.bundle_version, asked.as_of)
         return write_response(v1.RecommendResponse, answer, token, ranker.card)
 
@@ -51,8 +57,8 @@ class RecommendationService(v1.RecommendationServiceServicer):
         """Order the caller's own items."""
         ranker = self._rankers.take()
         asked = self._reader.rank(request, self._now(ranker))
-        with self._admission.turn(context):
-            answer = ranker.rank(asked)
+        with self._admission.turn(context), self._threads.share():
+            answer = ranker.rank(asked, self._deadline(context))
         token = attribution_token(request, answer.bundle_version, asked.as_of)
         return write_response(v1.RankResponse, answer, token, ranker.card)
 
@@ -66,6 +72,11 @@ class RecommendationService(v1.RecommendationServiceServicer):
             answer = ranker.similar_items(asked)
         token = attribution_token(request, answer.bundle_version, None)
         return write_response(v1.SimilarItemsResponse, answer, token, ranker.card)
+
+    def _deadline(self, context: grpc.ServicerContext) -> Deadline:
+        """When the ranking has to be ready: a call without a deadline has endless time."""
+        left = context.time_remaining() - self._settings.reserve_seconds
+        return Deadline.after(min(left, self._settings.max_answer_seconds), time.monotonic)
 
     def _now(self, ranker: Ranker) -> datetime:
         return max(self._clock(), ranker.horizon)

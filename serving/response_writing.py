@@ -15,6 +15,7 @@ from recsys.recommender import ItemCard, RankedItem, RankedList, Tier
 
 TIERS: Final = {
     Tier.RANKER: v1.Tier.TIER_RANKER,
+    Tier.RANKER_WITHOUT_CROSS_ENCODER: v1.Tier.TIER_RANKER_WITHOUT_CROSS_ENCODER,
     Tier.NEIGHBOURS: v1.Tier.TIER_NEIGHBOURS,
     Tier.UNKNOWN_ITEM: v1.Tier.TIER_UNKNOWN_ITEM,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -13,7 +14,6 @@ from grpc_reflection.v1alpha import reflection
 
 from recsys import v1
 from recsys.errors import ConfigurationError
-from recsys.recommender import RecommendRequest
 from serving.logs import serving_log
 from serving.ranking import Ranker, RankerSlot
 from serving.recommendation_service import RecommendationService
@@ -80,8 +80,8 @@ class Server:
         return f"{host}:{bound}"
 
     def install(self, ranker: Ranker) -> None:
-        """Let `ranker` answer calls, after one call of our own that warms it up."""
-        ranker.recommend(RecommendRequest(page_size=1, as_of=ranker.horizon))
+        """Let `ranker` answer calls, once it is warm."""
+        ranker.warm_up(time.monotonic)
         self._rankers.put(ranker)
         self._set_health(health_pb2.HealthCheckResponse.SERVING)
 

@@ -28,6 +28,13 @@ class ServerSettings(BaseModel):
     max_wait_seconds: float = Field(default=5.0, gt=0)
     """Longest wait for a worker, also for calls with a later deadline or none."""
 
+    max_answer_seconds: float = Field(default=1.0, gt=0)
+    """Time a ranking may take, also for calls with a later deadline or none; what takes longer is
+    cut short as for a caller's own deadline."""
+
+    reserve_seconds: float = Field(default=0.002, ge=0)
+    """Of a call's remaining time, what is kept for writing and sending the answer."""
+
     drain_seconds: float = Field(default=10.0, ge=0)
     """Time that calls under way get to finish when the server stops."""
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from recsys.errors import RequestError, UnknownItemError
 from recsys.recommender import (
     Contribution,
+    Deadline,
     ItemCard,
     RankedItem,
     RankedList,
@@ -31,7 +32,8 @@ SHELF = {
 class ShelfRanker:
     """Ranks in shelf order: the first item scores 5, the next 4, and so on.
 
-    `before_answering` runs first in every call and may raise or wait; `asked` keeps the requests.
+    `before_answering` runs first in every call and may raise or wait; `asked` keeps the requests,
+    `seconds` the time that each of them had.
     """
 
     version = "v000007"
@@ -39,10 +41,15 @@ class ShelfRanker:
 
     def __init__(self, before_answering: Callable[[], None] = lambda: None) -> None:
         self.asked: list[RecommendRequest | RankRequest | SimilarItemsRequest] = []
+        self.seconds: list[float] = []
         self.before_answering = before_answering
 
-    def recommend(self, request: RecommendRequest) -> RankedList:
-        self._note(request)
+    def warm_up(self, clock: Callable[[], float]) -> None:
+        assert clock() > 0
+        self.before_answering()
+
+    def recommend(self, request: RecommendRequest, deadline: Deadline) -> RankedList:
+        self._note(request, deadline)
         if request.as_of is None or request.as_of < HORIZON:
             raise RequestError("as_of", f"is before the bundle's horizon {HORIZON:%Y-%m-%d}")
         keep = set(request.filter.categories)
@@ -50,8 +57,8 @@ class ShelfRanker:
         items = (_scored(item_id, explain=request.explain) for item_id in shown)
         return self._list(list(items)[: request.page_size])
 
-    def rank(self, request: RankRequest) -> RankedList:
-        self._note(request)
+    def rank(self, request: RankRequest, deadline: Deadline) -> RankedList:
+        self._note(request, deadline)
         known = [_scored(item_id) for item_id in SHELF if item_id in request.item_ids]
         unknown = (item_id for item_id in request.item_ids if item_id not in SHELF)
         return self._list([*known, *(RankedItem(i, 0.0, Tier.UNKNOWN_ITEM) for i in unknown)])
@@ -65,8 +72,14 @@ class ShelfRanker:
     def card(self, item_id: str) -> ItemCard | None:
         return SHELF.get(item_id)
 
-    def _note(self, request: RecommendRequest | RankRequest | SimilarItemsRequest) -> None:
+    def _note(
+        self,
+        request: RecommendRequest | RankRequest | SimilarItemsRequest,
+        deadline: Deadline | None = None,
+    ) -> None:
         self.asked.append(request)
+        if deadline is not None:
+            self.seconds.append(deadline.remaining)
         self.before_answering()
 
     def _list(self, items: Iterable[RankedItem]) -> RankedList:

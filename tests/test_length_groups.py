@@ -43,7 +43,7 @@ def test_groups_cover_the_rows_and_mark_what_only_fills_up(lengths: list[int]) -
     widths = [group.width for group in groups.groups]
     assert widths == sorted(set(widths))
     assert groups.longest == max(widths, default=0)
-    assert len(groups.place) <= 1.0625 * sum(lengths) + len(lengths)
+    assert len(groups.place) <= 1.125 * sum(lengths)
 
 
 @given(LENGTHS)

@@ -53,6 +53,18 @@ def test_absent_fields_get_their_defaults(shelf: tuple[ShelfRanker, Call]) -> No
     assert asked == type(asked)(page_size=10, as_of=NOW)  # type: ignore[call-arg]
 
 
+def test_a_ranking_has_the_time_of_its_call_up_to_the_servers_limit() -> None:
+    ranker = ShelfRanker()
+    with running(ranker, max_answer_seconds=3.0, reserve_seconds=0.1) as (_, call):
+        for timeout in (None, 60.0, 2.0):
+            call.recommend(timeout=timeout)
+        call.send(v1.RankRequest(item_ids=["mug"]))
+    endless, late, soon, rank = ranker.seconds
+    for capped in (endless, late, rank):
+        assert 2.5 < capped <= 3.0
+    assert 1.4 < soon < 1.95
+
+
 def test_an_item_without_price_has_none_on_the_wire(shelf: tuple[ShelfRanker, Call]) -> None:
     items = shelf[1].recommend().items
     assert [item.item_id for item in items if not item.HasField("price")] == ["card"]

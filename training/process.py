@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import os
+from pathlib import Path
 from typing import Final
 
 import faiss
@@ -24,17 +25,31 @@ def set_up_process(threads: int = 0) -> int:
     on after each call, which takes the cores from torch (a request takes twice the time).
 
     Args:
-        threads: 0 takes the cores this process may run on.
+        threads: 0 takes the cores this process may use.
 
     Returns:
         The number of threads.
     """
-    chosen = threads or len(os.sched_getaffinity(0))
+    chosen = threads or usable_cores()
     torch.set_num_threads(chosen)
     threadpool_limits(1, "blas")
     faiss.omp_set_num_threads(chosen)
     _keep_freed_memory()
     return chosen
+
+
+def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Cores that this process may run on, as far as its control group lets it use them.
+
+    Args:
+        quota: control group v2's file: microseconds of CPU time in each period, or "max".
+    """
+    allowed = len(os.sched_getaffinity(0))
+    try:
+        time, period = map(int, quota.read_text().split())
+    except (OSError, ValueError):  # no such file, or no limit in it
+        return allowed
+    return max(1, min(allowed, time // period))
 
 
 def _keep_freed_memory() -> None:

@@ -59,7 +59,7 @@ def split_by_time(log: InteractionLog, until: int, config: WindowsConfig) -> Tim
     label, stride, held_back = (
         int(days * DAY_US) for days in (lengths.label, lengths.stride, lengths.validation)
     )
-    if min(label, stride, held_back) < HOUR_US:
+    if min(label, held_back) < HOUR_US:
         raise EmptyTableError(
             f"the log spans {(until - first) / DAY_US:.1f} days before the cut; "
             f"{lengths.windows} label windows and a validation slice need an hour each"
@@ -93,7 +93,8 @@ def _lengths(history: float, config: WindowsConfig) -> _Lengths:
     half = min(total / 2, total - validation)
     label = min(config.label_days, max(share * config.label_days, half))
     room = max(total - validation - label, 0.0)
-    further = min(config.ranker_windows - 1, round(room / stride))
+    hours = int(room * DAY_US / HOUR_US)
+    further = min(config.ranker_windows - 1, round(room / stride), hours)
     return _Lengths(label, room / further if further else stride, validation, 1 + further)
 
 

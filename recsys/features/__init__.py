@@ -1,6 +1,6 @@
 """The ranker's features, made from what was known at a point in time."""
 
-from recsys.features.frame import FeatureMatrix, feature_matrix
+from recsys.features.frame import FeatureMatrix, feature_matrix, text_columns
 from recsys.features.inputs import FeatureInputs, ItemColumns
 from recsys.features.statistics import NEVER, WINDOW_DAYS, ItemStatistics
 
@@ -12,4 +12,5 @@ __all__ = [
     "ItemColumns",
     "ItemStatistics",
     "feature_matrix",
+    "text_columns",
 ]

@@ -53,13 +53,25 @@ class FeatureMatrix:
         """Only the chosen rows (bool (m,))."""
         return replace(self, values=self.values[rows])
 
+    def replacing(self, columns: Block) -> FeatureMatrix:
+        """Other values (float32 (m,)) in the named columns, which have to be there."""
+        values = self.values.copy()
+        for name, column in columns.items():
+            values[:, self.names.index(name)] = column
+        return replace(self, values=values)
+
 
 def text(joined: Joined) -> Block:
     """Each text score, and its rank among the request's candidates."""
+    return text_columns(joined.request, joined.inputs.text_scores)
+
+
+def text_columns(request: NDArray[np.int64], scores: Mapping[str, NDArray[np.float32]]) -> Block:
+    """The columns of text scores, float32 (m,) each, of candidates of requests (int64 (m,))."""
     block: Block = {}
-    for name, score in joined.inputs.text_scores.items():
+    for name, score in scores.items():
         block[f"text_{name}"] = score
-        block[f"text_{name}_rank"] = rank_within(joined.request, score)
+        block[f"text_{name}_rank"] = rank_within(request, score)
     return block
 
 

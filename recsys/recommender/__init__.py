@@ -11,6 +11,7 @@ from recsys.recommender.contents import (
     load_tastes,
     save_tastes,
 )
+from recsys.recommender.deadline import Deadline
 from recsys.recommender.point_in_time import PointInTime, ScoredCandidates, Shoppers
 from recsys.recommender.recommender import Recommender, TextScores
 from recsys.recommender.requests import (
@@ -33,6 +34,7 @@ __all__ = [
     "Catalogue",
     "Contents",
     "Contribution",
+    "Deadline",
     "ItemCard",
     "ItemFilter",
     "PointInTime",

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.features import FeatureMatrix
 from recsys.interactions import Candidates
 from recsys.page import Composition
-from recsys.ranker import Ranker, RankerTier
-from recsys.recommender.point_in_time import ScoredCandidates
+from recsys.ranker import BASE, Ranker, RankerTier
+from recsys.recommender.cascade import Ranking
 from recsys.recommender.requests import Contribution, RankedItem, RankedList, Tier
 from recsys.text import Calibration
 
@@ -25,20 +26,32 @@ class Page:
 
     Attributes:
         items: in the order of the answer.
-        values: float32 (items, f), their features.
+        features: one row for each.
+        lowered: float64 (items,), what was added to the ranker's own score.
     """
 
     items: tuple[RankedItem, ...]
-    values: NDArray[np.float32]
+    features: FeatureMatrix
+    lowered: NDArray[np.float64]
 
-    def explained(self, ranker: Ranker) -> tuple[RankedItem, ...]:
-        """The items with contributions by feature group, largest magnitude first."""
-        groups = ranker.explain(self.values)
-        explained = []
-        for place, item in enumerate(self.items):
-            parts = [Contribution(name, float(value[place])) for name, value in groups.items()]
-            parts.sort(key=lambda part: (-abs(part.value), part.group))
-            explained.append(replace(item, explanation=tuple(parts)))
+    def explained(self, rankers: Mapping[Tier, Ranker]) -> tuple[RankedItem, ...]:
+        """The items with contributions by feature group, largest magnitude first.
+
+        Args:
+            rankers: those that scored the items, by tier.
+        """
+        explained = list(self.items)
+        for tier, ranker in rankers.items():
+            places = [place for place, item in enumerate(self.items) if item.tier == tier]
+            if not places:
+                continue
+            groups = ranker.explain(self.features.seeing(ranker.names).values[places])
+            for row, place in enumerate(places):
+                values = {name: float(value[row]) for name, value in groups.items()}
+                values[BASE] += float(self.lowered[place])
+                parts = [Contribution(name, value) for name, value in values.items()]
+                parts.sort(key=lambda part: (-abs(part.value), part.group))
+                explained[place] = replace(self.items[place], explanation=tuple(parts))
         return tuple(explained)
 
 
@@ -63,23 +76,11 @@ def as_ranked(_: int, ranked: NDArray[np.int32]) -> Composition:
 
 
 def ranked_pages(
-    scored: ScoredCandidates,
-    models: tuple[Ranker, Calibration],
-    item_ids: Sequence[str],
-    compose: Compose,
+    ranking: Ranking, calibration: Calibration, item_ids: Sequence[str], compose: Compose
 ) -> Iterator[Page]:
-    """Rank all requests with one matrix through the ranker, then make a page of each ranking.
-
-    A ranking is by descending score, ties by item id.
-
-    Raises:
-        ModelError: a feature that the ranker was fitted on is not there.
-    """
-    ranker, calibration = models
-    features = scored.features.seeing(ranker.names)
-    score = ranker.predict(features.values)
-    probability = calibration.probability(scored.cross_encoder)
-    candidates = scored.candidates
+    """A page of each request's ranking: by descending score, ties by item id."""
+    candidates, score = ranking.scored.candidates, ranking.score
+    probability = calibration.probability(ranking.scored.cross_encoder)
     for i in range(candidates.count):
         rows = np.arange(candidates.offsets[i], candidates.offsets[i + 1])
         ranked = rows[np.lexsort((candidates.item[rows], -score[rows]))]
@@ -87,32 +88,25 @@ def ranked_pages(
         page = ranked[composed.places]
         labels = [composed.labels.get(place) for place in composed.places.tolist()]
         items = (
-            _item(
-                candidates,
-                row,
-                item_ids[candidates.item[row]],
-                label,
-                (score[row], probability[row]),
-            )
+            _item(ranking, row, item_ids[candidates.item[row]], label, float(probability[row]))
             for row, label in zip(page.tolist(), labels, strict=True)
         )
-        yield Page(tuple(items), features.values[page])
+        features = ranking.scored.features
+        rows_of_page = replace(features, values=features.values[page])
+        yield Page(tuple(items), rows_of_page, ranking.lowered[page])
 
 
 def _item(
-    candidates: Candidates,
-    row: int,
-    item_id: str,
-    label: str | None,
-    scores: tuple[float, float],
+    ranking: Ranking, row: int, item_id: str, label: str | None, probability: float
 ) -> RankedItem:
-    score, probability = map(float, scores)
+    candidates = ranking.scored.candidates
     ranks = candidates.source_ranks[row]
     brought = {name for name, rank in zip(candidates.source_names, ranks, strict=True) if rank >= 0}
+    first_stage = bool(ranking.first_stage[row])
     return RankedItem(
         item_id=item_id,
-        score=score,
-        tier=Tier.RANKER,
+        score=float(ranking.score[row]),
+        tier=Tier.RANKER_WITHOUT_CROSS_ENCODER if first_stage else Tier.RANKER,
         cross_encoder_score=None if np.isnan(probability) else probability,
         sources=tuple(sorted(brought | ({label} if label else set()))),
     )

@@ -16,6 +16,7 @@ from recsys.features import (
     ItemColumns,
     ItemStatistics,
     feature_matrix,
+    text_columns,
 )
 from recsys.interactions import (
     Candidates,
@@ -81,21 +82,41 @@ class ScoredCandidates:
     Attributes:
         candidates: m candidates of n requests.
         features: float32 (m, f).
-        cross_encoder: float32 (m,), purchase logit; NaN where the cross-encoder was not run.
+        sides: what the cross-encoder reads of the n shoppers.
+        logits: float32 (m, 2), click and purchase; NaN where the cross-encoder was not run.
     """
 
     candidates: Candidates
     features: FeatureMatrix
-    cross_encoder: NDArray[np.float32]
+    sides: ShopperTexts
+    logits: NDArray[np.float32]
+
+    @property
+    def cross_encoder(self) -> NDArray[np.float32]:
+        """float32 (m,): purchase logits."""
+        return self.logits[:, PURCHASE]
 
     def without_text(self) -> ScoredCandidates:
         """Without the candidates that nothing but their texts brought."""
         ranks = self.candidates.source_ranks
         text = np.isin(self.candidates.source_names, TEXT_SOURCES)
         kept = np.any(ranks[:, ~text] >= 0, axis=1) | np.all(ranks < 0, axis=1)
-        return ScoredCandidates(
-            self.candidates.where(kept), self.features.where(kept), self.cross_encoder[kept]
+        return replace(
+            self,
+            candidates=self.candidates.where(kept),
+            features=self.features.where(kept),
+            logits=self.logits[kept],
         )
+
+    def nearest(self, limit: int) -> NDArray[np.bool_]:
+        """Bool (m,): the `limit` candidates of each request that stand best anywhere; ties by row.
+
+        A candidate's standing is its rank in any source but the shopper's own items, or by
+        similarity.
+        """
+        names = self.features.names
+        similarity = self.features.values[:, names.index("text_similarity_best")]
+        return _nearest(self.candidates, similarity, limit)
 
 
 class PointInTime:
@@ -188,14 +209,18 @@ class PointInTime:
             candidates: theirs.
             nearest: candidates of a request that the cross-encoder scores; None for all.
         """
+        scored = self.unread(shoppers, queries, candidates)
+        everything = np.ones(len(candidates.item), np.bool_)
+        return self.read(scored, everything if nearest is None else scored.nearest(nearest))
+
+    def unread(
+        self, shoppers: Shoppers, queries: RetrievalQueries, candidates: Candidates
+    ) -> ScoredCandidates:
+        """What `score` gives, but for the cross-encoder, which has read nothing yet."""
         sides = self._sides(shoppers, queries)
         scores = self.texts.similarities(sides, candidates, queries.query_vectors)
-        read = np.ones(len(candidates.item), np.bool_)
-        if nearest is not None:
-            read = _nearest(candidates, scores["similarity_best"], nearest)
-        short = self.texts.cut_to(sides, self._config.text.shopper_max_segments)
-        logits = self.texts.logits(short, candidates, read)
-        scores |= {"cross_click": logits[:, CLICK], "cross_purchase": logits[:, PURCHASE]}
+        logits = np.full((len(candidates.item), 2), np.nan, np.float32)
+        scores |= _named(logits)
         scores |= self.texts.neighbourhood(queries, candidates)
         tastes = self.retriever.tastes.scores(queries, candidates)
         scores |= {f"taste_{name}": affinity for name, affinity in tastes.items()}
@@ -218,7 +243,23 @@ class PointInTime:
                 co_occurrence_scores=together,
             )
         )
-        return ScoredCandidates(candidates, features, logits[:, PURCHASE])
+        short = self.texts.cut_to(sides, self._config.text.shopper_max_segments)
+        return ScoredCandidates(candidates, features, short, logits)
+
+    def read(self, scored: ScoredCandidates, which: NDArray[np.bool_]) -> ScoredCandidates:
+        """The same after the cross-encoder has read the candidates `which` (bool (m,)), too."""
+        if not which.any():
+            return scored
+        logits = scored.logits.copy()
+        logits[which] = self.texts.logits(scored.sides, scored.candidates, which)[which]
+        columns = text_columns(scored.candidates.request, _named(logits))
+        return replace(scored, features=scored.features.replacing(columns), logits=logits)
+
+    def not_remembered(
+        self, scored: ScoredCandidates, which: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Bool (m,): those of `which` (m,) that `read` would take time for."""
+        return self.texts.not_remembered(scored.sides, scored.candidates, which)
 
     def text_scores(
         self, shoppers: Shoppers, candidates: Candidates
@@ -241,13 +282,15 @@ class PointInTime:
         )
 
 
+def _named(logits: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """The cross-encoder's logits (m, 2) under the names of their text scores."""
+    return {"cross_click": logits[:, CLICK], "cross_purchase": logits[:, PURCHASE]}
+
+
 def _nearest(
     candidates: Candidates, similarity: NDArray[np.float32], limit: int
 ) -> NDArray[np.bool_]:
-    """Bool (m,): the `limit` candidates of each request that stand best anywhere; ties by row.
-
-    A candidate's standing is its rank in any source but the shopper's own items, or by similarity.
-    """
+    """See `ScoredCandidates.nearest`; similarity is float32 (m,)."""
     others = [i for i, name in enumerate(candidates.source_names) if name != "own_items"]
     ranks = candidates.source_ranks[:, others]
     ranks = np.where(ranks < 0, np.iinfo(np.int32).max, ranks)

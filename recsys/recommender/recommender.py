@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Final, Self
 
 import numpy as np
 import polars as pl
@@ -14,13 +15,16 @@ from numpy.typing import NDArray
 
 from recsys.bundle import Manifest
 from recsys.errors import RequestError, UnknownItemError
-from recsys.interactions import DAY_US, Candidates, EventKind, ItemLists, floor_to_hour
+from recsys.interactions import DAY_US, Candidates, EventKind, ItemLists
 from recsys.page import Composition, PageComposer
 from recsys.ranker import RankerTier
 from recsys.recommender.answers import Compose, TieredAnswers, as_ranked, ranked_pages
 from recsys.recommender.candidates import filled_up, found_by_query, given, with_items
+from recsys.recommender.cascade import Cascade, Ranking
+from recsys.recommender.clock import Asked, BundleClock, microseconds
 from recsys.recommender.contents import Contents
-from recsys.recommender.point_in_time import PointInTime, ScoredCandidates, Shoppers
+from recsys.recommender.deadline import NO_DEADLINE, Clock, Deadline
+from recsys.recommender.point_in_time import PointInTime, Shoppers
 from recsys.recommender.requests import (
     ItemCard,
     ItemFilter,
@@ -33,14 +37,13 @@ from recsys.recommender.requests import (
 )
 from recsys.retrieval import RetrievalQueries
 
-Asked = TypeVar("Asked", RecommendRequest, RankRequest)
 Advance = Callable[[int], None]
-REQUESTS_PER_BATCH: Final = 64
 FUSION_CONSTANT: Final = 60
 """Reciprocal rank fusion's k (Cormack, Clarke and Büttcher, 2009)."""
 
 STALE_BUNDLE: Final = "stale_bundle"
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+WARM_UP_EVENTS: Final = 1_000
+WARM_UP_SHOPPERS: Final = 12
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,6 @@ class Recommender:
         self._catalogue = contents.catalogue
         self._log = contents.log
         self._version = version
-        self._horizon = horizon
         self._point = PointInTime(
             contents.log,
             contents.co_occurrence,
@@ -86,7 +88,8 @@ class Recommender:
         )
         self._nearest = contents.configuration.cross_encoder.candidates
         latest = int(contents.log.time.max(initial=0)) + DAY_US
-        self._latest_clock = max(_microseconds(horizon), latest)
+        self._clock = BundleClock(horizon, max(microseconds(horizon), latest))
+        self._cascade = Cascade(contents.rankers, self._point, self._nearest)
 
     @classmethod
     def load(cls, folder: Path, threads: int = 2) -> Self:
@@ -106,7 +109,7 @@ class Recommender:
     @property
     def horizon(self) -> datetime:
         """Events before it are in the bundle; aware of its time zone."""
-        return self._horizon
+        return self._clock.horizon
 
     @property
     def catalogue(self) -> pl.DataFrame:
@@ -118,13 +121,43 @@ class Recommender:
         row = self._log.item_rows.get(item_id)
         return None if row is None else self._catalogue.card(row)
 
-    def recommend(self, request: RecommendRequest) -> RankedList:
-        """Find and rank items; see `recommend_many`."""
-        return self.recommend_many([request])[0]
+    def recommend(self, request: RecommendRequest, deadline: Deadline = NO_DEADLINE) -> RankedList:
+        """Find and rank items; see `recommend_many`.
 
-    def rank(self, request: RankRequest) -> RankedList:
-        """Order the caller's items; see `rank_many`."""
-        return self.rank_many([request])[0]
+        Where the cross-encoder would end after the deadline, it reads the most promising candidates
+        or none, and the answer's `degraded` says so.
+
+        Raises:
+            RequestError: `as_of` is before the horizon or naive; names the field.
+            DeadlineError: the deadline passed, or would have before any ranking was done.
+        """
+        asked, compose = self._to_rank([request])
+        ranking = self._cascade.ranked(asked, deadline, nearest_only=True)
+        return self._answers([request], ranking, compose)[0]
+
+    def rank(self, request: RankRequest, deadline: Deadline = NO_DEADLINE) -> RankedList:
+        """Order the caller's items; see `rank_many`, and `recommend` for the deadline.
+
+        Raises:
+            RequestError: `as_of` is before the horizon or naive; names the field.
+            DeadlineError: the deadline passed, or would have before any ranking was done.
+        """
+        asked = self._with_given([request])
+        ranking = self._cascade.ranked(asked, deadline, nearest_only=False)
+        return self._with_unknown(self._answers([request], ranking, as_ranked)[0], request)
+
+    def warm_up(self, clock: Clock) -> None:
+        """Answer some of the latest shoppers, to fill caches and to learn how long steps take.
+
+        What the cross-encoder said of them is forgotten again.
+
+        Args:
+            clock: the seconds that deadlines will be given in.
+        """
+        latest = np.unique(self._log.user[-WARM_UP_EVENTS:])[:WARM_UP_SHOPPERS]
+        for user in ("", *(self._log.user_ids[row] for row in latest)):
+            self.recommend(RecommendRequest(user_id=user), Deadline(sys.float_info.max, clock))
+        self._contents.texts.scorer.pair_scores.clear()
 
     def recommend_many(
         self, requests: Sequence[RecommendRequest], advance: Advance | None = None
@@ -166,12 +199,13 @@ class Recommender:
     ) -> TieredAnswers:
         answers: dict[RankerTier, list[RankedList]] = {tier: [] for tier in tiers}
         found, probability = [], [np.zeros(0)]
-        for batch in _batches(requests, self._clock):
+        for batch in self._clock.batches(requests):
             (shoppers, queries, candidates), compose = self._to_rank(batch)
             scored = self._point.score(shoppers, queries, candidates, nearest=self._nearest)
             for tier in tiers:
                 visible = scored.without_text() if tier == RankerTier.WITHOUT_TEXT else scored
-                answers[tier] += self._answers(batch, visible, compose, tier)
+                ranking = Ranking.by(self._contents.rankers[tier], visible)
+                answers[tier] += self._answers(batch, ranking, compose, tier)
             found.append(candidates)
             probability.append(self._contents.calibration.probability(scored.cross_encoder))
             if advance:
@@ -190,7 +224,7 @@ class Recommender:
             RequestError: `as_of` is before the horizon or naive; names the field.
         """
         found: list[Candidates] = []
-        for batch in _batches(requests, self._clock):
+        for batch in self._clock.batches(requests):
             found.append(self._to_rank(batch)[0][2])
             if advance:
                 advance(len(batch))
@@ -205,15 +239,11 @@ class Recommender:
             RequestError: `as_of` is before the horizon or naive; names the field.
         """
         answers: list[RankedList] = []
-        for batch in _batches(requests, self._clock):
-            shoppers, queries, found = self._retrieved(batch)
-            candidates = given([self._rows(request.item_ids) for request in batch], found)
-            scored = self._point.score(shoppers, queries, candidates, nearest=None)
-            ranked = self._answers(batch, scored, as_ranked)
-            answers += [
-                self._with_unknown(answer, request)
-                for answer, request in zip(ranked, batch, strict=True)
-            ]
+        for batch in self._clock.batches(requests):
+            scored = self._point.score(*self._with_given(batch), nearest=None)
+            ranking = Ranking.by(self._contents.rankers[RankerTier.FULL], scored)
+            ranked = self._answers(batch, ranking, as_ranked)
+            answers += map(self._with_unknown, ranked, batch)
             if advance:
                 advance(len(batch))
         return answers
@@ -272,30 +302,12 @@ class Recommender:
         asked = np.argsort(np.argsort(rows))
         return TextScores(zero_shot.reshape(shape)[:, asked], fine_tuned.reshape(shape)[:, asked])
 
-    def _clock(self, as_of: datetime | None) -> int:
-        """The moment features look back from: `as_of`, at most a day past the last known event."""
-        if as_of is None:
-            return self._latest_clock
-        if as_of.tzinfo is None:
-            raise RequestError("as_of", f"expected a time with a zone, found {as_of.isoformat()}")
-        if as_of < self._horizon:
-            raise RequestError(
-                "as_of",
-                f"{as_of.isoformat()} is before this bundle's horizon "
-                f"{self._horizon.isoformat()}; it knows what happened until then and would leak",
-            )
-        return min(_microseconds(as_of), self._latest_clock)
-
-    def _moment(self, as_of: datetime | None) -> int:
-        """The time of a request, in microseconds: what merchandising rules go by."""
-        return self._latest_clock if as_of is None else _microseconds(as_of)
-
     def _to_rank(
         self, batch: Sequence[RecommendRequest]
     ) -> tuple[tuple[Shoppers, RetrievalQueries, Candidates], Compose]:
         """What is retrieved, as far as each request allows it and filled up; and its pages."""
         shoppers, queries, retrieved = self._retrieved(batch)
-        rules = [self._composer.rules.at(self._moment(request.as_of)) for request in batch]
+        rules = [self._composer.rules.at(self._clock.moment(request.as_of)) for request in batch]
         asked = list(zip(batch, rules, strict=True))
         pinned = [own.pinned(request.page_size) for request, own in asked]
         found = found_by_query(with_items(retrieved, pinned), queries.has_query)
@@ -309,6 +321,13 @@ class Recommender:
             return self._composer.compose(ranked, batch[i].page_size, rules[i], searched=searched)
 
         return (shoppers, queries, candidates), compose
+
+    def _with_given(
+        self, batch: Sequence[RankRequest]
+    ) -> tuple[Shoppers, RetrievalQueries, Candidates]:
+        """The callers' items as candidates, with what would have brought them."""
+        shoppers, queries, found = self._retrieved(batch)
+        return shoppers, queries, given([self._rows(r.item_ids) for r in batch], found)
 
     def _retrieved(self, batch: Sequence[Asked]) -> tuple[Shoppers, RetrievalQueries, Candidates]:
         shoppers = self._shoppers(batch)
@@ -324,7 +343,7 @@ class Recommender:
             searched=self._log.searches.by(users),
             context=ItemLists.of([rows.tolist() for rows in context]),
             queries=[request.query for request in batch],
-            as_of=np.array([self._clock(request.as_of) for request in batch], np.int64),
+            as_of=np.array([self._clock.looking_back(r.as_of) for r in batch], np.int64),
         )
 
     def _rows(self, item_ids: Sequence[str]) -> NDArray[np.int64]:
@@ -347,22 +366,24 @@ class Recommender:
     def _answers(
         self,
         batch: Sequence[Asked],
-        scored: ScoredCandidates,
+        ranking: Ranking,
         compose: Compose,
         tier: RankerTier = RankerTier.FULL,
     ) -> list[RankedList]:
-        ranker = self._contents.rankers[tier]
-        models = ranker, self._contents.calibration
-        pages = ranked_pages(scored, models, self._catalogue.item_ids, compose)
+        rankers = {
+            Tier.RANKER: self._contents.rankers[tier],
+            Tier.RANKER_WITHOUT_CROSS_ENCODER: self._contents.rankers[RankerTier.BI_ENCODER],
+        }
+        pages = ranked_pages(ranking, self._contents.calibration, self._catalogue.item_ids, compose)
         answers = []
         for request, page in zip(batch, pages, strict=True):
-            items = page.explained(ranker) if request.explain else page.items
-            answers.append(RankedList(items, self._version, self._degraded(request)))
+            items = page.explained(rankers) if request.explain else page.items
+            degraded = self._degraded(request) + ranking.degraded
+            answers.append(RankedList(items, self._version, degraded))
         return answers
 
     def _degraded(self, request: RecommendRequest | RankRequest) -> tuple[str, ...]:
-        late = request.as_of is not None and _microseconds(request.as_of) > self._latest_clock
-        return (STALE_BUNDLE,) if late else ()
+        return (STALE_BUNDLE,) if self._clock.is_late(request.as_of) else ()
 
     def _with_unknown(self, answer: RankedList, request: RankRequest) -> RankedList:
         unknown = tuple(
@@ -371,22 +392,3 @@ class Recommender:
             if item_id not in self._log.item_rows
         )
         return replace(answer, items=answer.items + unknown)
-
-
-def _batches(
-    requests: Sequence[Asked], clock: Callable[[datetime | None], int]
-) -> list[list[Asked]]:
-    """Runs of requests within the same hour of the clock, so that they share statistics."""
-    batches: list[list[Asked]] = []
-    hour = None
-    for request in requests:
-        own = floor_to_hour(clock(request.as_of))
-        if own != hour or len(batches[-1]) == REQUESTS_PER_BATCH:
-            batches.append([])
-            hour = own
-        batches[-1].append(request)
-    return batches
-
-
-def _microseconds(time: datetime) -> int:
-    return (time - _EPOCH) // timedelta(microseconds=1)

@@ -13,6 +13,9 @@ class Tier(StrEnum):
     RANKER = "ranker"
     """LightGBM over text scores and behaviour."""
 
+    RANKER_WITHOUT_CROSS_ENCODER = "ranker_without_cross_encoder"
+    """LightGBM without the cross-encoder's score, for which there was no time."""
+
     NEIGHBOURS = "neighbours"
     """Closeness to another item by text and by behaviour; no shopper is involved."""
 
@@ -142,7 +145,9 @@ class RankedList:
         bundle_version: the bundle that answered.
         degraded: what was skipped and why, as `reason` tokens; empty for a full answer.
             `stale_bundle`: `as_of` is more than a day past the last event the bundle knows, so
-            windows count back from the day after that event.
+            windows count back from the day after that event. `cross_encoder_partial`,
+            `cross_encoder_skipped`: there was no time for it to read all it would have read, or
+            anything.
     """
 
     items: tuple[RankedItem, ...]

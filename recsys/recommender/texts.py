@@ -135,6 +135,14 @@ class TextModels:
         logits[scored] = self.scorer.scores(shoppers, candidates.where(scored))
         return logits
 
+    def not_remembered(
+        self, shoppers: ShopperTexts, candidates: Candidates, scored: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Bool (m,): candidates of `scored` (m,) for which `logits` has something to compute."""
+        new = scored.copy()
+        new[scored] = ~self.scorer.remembered(shoppers, candidates.where(scored))
+        return new
+
     def cut_to(self, shoppers: ShopperTexts, max_segments: int) -> ShopperTexts:
         """The same shopper sides with at most `max_segments` segments each, from the front."""
         lengths = np.diff(shoppers.offsets)

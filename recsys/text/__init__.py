@@ -5,6 +5,7 @@ from recsys.text.calibration import Calibration
 from recsys.text.clean import clean
 from recsys.text.cross_encoder import CLICK, PURCHASE, CrossEncoder, CrossEncoderShape, ShopperSide
 from recsys.text.encode import autocast, encode_states, encode_vectors
+from recsys.text.pair_scores import PairScores
 from recsys.text.pretrained import load_bert, load_tokenizer, locate
 from recsys.text.render import (
     ShopperTextKind,
@@ -23,6 +24,7 @@ __all__ = [
     "Calibration",
     "CrossEncoder",
     "CrossEncoderShape",
+    "PairScores",
     "ShopperSide",
     "ShopperTextKind",
     "ShopperTexts",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 EXACT_LENGTH: Final = 16
-"""Up to this many tokens a group holds one length; above, a sixteenth of padding is allowed."""
+"""Up to this many tokens a group holds one length; above, up to an eighth of padding is allowed."""
 
 
 @dataclass(frozen=True)

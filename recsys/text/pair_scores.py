@@ -49,13 +49,24 @@ class PairScores:
             own, logits = self._kept.get(shopper, _NOTHING)
             if len(own):
                 self._kept.move_to_end(shopper)
-                place = np.minimum(np.searchsorted(own, items), len(own) - 1)
-                hit = own[place] == items
-                found[hit] = logits[place[hit]]
-            hits = int((~np.isnan(found[:, 0])).sum())
+            place, hit = _places(own, items)
+            found[hit] = logits[place[hit]]
+            hits = int(hit.sum())
             self.hits += hits
             self.misses += len(items) - hits
         return found
+
+    def has(self, shopper: bytes, items: Items) -> NDArray[np.bool_]:
+        """Bool (k,): which pairs with `items` (k,) are known; counts as no question."""
+        with self._lock:
+            own, _ = self._kept.get(shopper, _NOTHING)
+        return _places(own, items)[1]
+
+    def clear(self) -> None:
+        """Forget everything but the counts."""
+        with self._lock:
+            self._kept.clear()
+            self._pairs = 0
 
     def add(self, shopper: bytes, items: Items, logits: Logits) -> None:
         """Remember the logits float32 (k, 2) of the pairs with `items` (k,), distinct."""
@@ -71,3 +82,11 @@ class PairScores:
 
 
 _NOTHING: Final = (np.zeros(0, np.int32), np.zeros((0, 2), np.float32))
+
+
+def _places(own: Items, items: Items) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Where each of `items` is in the ascending `own`, and whether it is there."""
+    if not len(own):
+        return np.zeros(len(items), np.int64), np.zeros(len(items), np.bool_)
+    place = np.minimum(np.searchsorted(own, items), len(own) - 1)
+    return place, own[place] == items

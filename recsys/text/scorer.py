@@ -60,6 +60,18 @@ class TextScorer:
                 advance(1)
         return logits
 
+    def remembered(self, shoppers: ShopperTexts, candidates: Candidates) -> NDArray[np.bool_]:
+        """Bool (m,): candidates whose scores are known without computing anything."""
+        return np.concatenate(
+            [
+                np.zeros(0, np.bool_),
+                *(
+                    self.pair_scores.has(self._named(shoppers, i), candidates.item[rows])
+                    for i, rows in enumerate(self._requests(candidates))
+                ),
+            ]
+        )
+
     @cached_property
     def _layers(self) -> JoinedLayers:
         return JoinedLayers(self.model, _DTYPES[self.precision])

@@ -26,7 +26,9 @@ if _version_not_supported:
 
 
 class RecommendationServiceStub:
-    """Ranks items of one catalogue. Equal request, bundle, events and `as_of` give equal responses.
+    """Ranks items of one catalogue. Equal request, bundle, events and `as_of` give equal responses,
+    unless a deadline cut one of them short, which its `degraded` says. The deadline of the call is
+    the time the ranking may take; a call without one gets the server's own limit.
     """
 
     def __init__(self, channel):
@@ -53,7 +55,9 @@ class RecommendationServiceStub:
 
 
 class RecommendationServiceServicer:
-    """Ranks items of one catalogue. Equal request, bundle, events and `as_of` give equal responses.
+    """Ranks items of one catalogue. Equal request, bundle, events and `as_of` give equal responses,
+    unless a deadline cut one of them short, which its `degraded` says. The deadline of the call is
+    the time the ranking may take; a call without one gets the server's own limit.
     """
 
     def Recommend(self, request, context):
@@ -111,7 +115,9 @@ def add_RecommendationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RecommendationService:
-    """Ranks items of one catalogue. Equal request, bundle, events and `as_of` give equal responses.
+    """Ranks items of one catalogue. Equal request, bundle, events and `as_of` give equal responses,
+    unless a deadline cut one of them short, which its `degraded` says. The deadline of the call is
+    the time the ranking may take; a call without one gets the server's own limit.
     """
 
     @staticmethod

@@ -24,6 +24,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "bundles": ("bundles", "List and show published bundles."),
     "serve": ("serve", "Answer gRPC calls from the current bundle."),
     "recommend": ("recommend", "Ask a running server and print the answer."),
+    "bench": ("bench", "Measure speed on this machine, beside peers."),
 }
 HELP_NAMES: Final = {"help_option_names": ["-h", "--help"]}
 PASS_THROUGH: Final = {

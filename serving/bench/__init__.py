@@ -1,0 +1,16 @@
+"""Benchmarks of the product's own path, each with its peer in the same run."""
+
+from serving.bench.machine import Machine, this_machine
+from serving.bench.server_process import running_server
+from serving.bench.serving_path import ServingPath, measure_serving
+from serving.bench.text_scoring import TextScoring, measure_text_scoring
+
+__all__ = [
+    "Machine",
+    "ServingPath",
+    "TextScoring",
+    "measure_serving",
+    "measure_text_scoring",
+    "running_server",
+    "this_machine",
+]

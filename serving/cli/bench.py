@@ -1,0 +1,158 @@
+"""`recsys bench`: figures of this machine, each beside its peer in the same run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from serving.cli.output import RESULTS, JsonOption, new_app, print_json
+
+if TYPE_CHECKING:
+    from serving.bench import ServingPath, TextScoring
+
+app = new_app()
+RegistryOption = Annotated[Path, typer.Option(help="Its current bundle is measured.")]
+OutOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder for figures and plots.")]
+
+
+@app.callback()
+def bench() -> None:
+    """Measure a bundle on this machine; run nothing else beside it."""
+
+
+@app.command()
+def encoder(
+    registry: RegistryOption,
+    out: OutOption = Path("bench"),
+    repeats: Annotated[int, typer.Option(min=5, help="Runs of each median.")] = 7,
+    seed: Annotated[int, typer.Option(min=0, help="Of the texts that are drawn.")] = 1,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Cost of scoring texts, beside a plain cross-encoder and sentence-transformers'.
+
+    Example: recsys bench encoder --registry shop/registry --out bench
+    """
+    from recsys.recommender import Contents  # noqa: PLC0415
+    from recsys.text import render_items  # noqa: PLC0415
+    from serving.bench import measure_text_scoring  # noqa: PLC0415
+    from serving.bench.plots import plot_text_scoring  # noqa: PLC0415
+    from training.process import set_up_process  # noqa: PLC0415
+
+    contents = Contents.load(_current(registry), set_up_process())
+    titles = render_items(contents.catalogue.table)
+    pretrained = contents.configuration.text.pretrained
+    found = measure_text_scoring(contents.texts.scorer, titles, pretrained, repeats, seed)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "encoder.json").write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    plot_text_scoring(found, out / "encoder.png")
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        _show_encoder(found)
+
+
+@app.command()
+def serving(
+    registry: RegistryOption,
+    out: OutOption = Path("bench"),
+    calls: Annotated[int, typer.Option(min=20, help="Calls of one client.")] = 300,
+    clients: Annotated[list[int] | None, typer.Option(min=1, help="May be repeated.")] = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Latency and throughput of `Recommend` through a server, and where its time goes.
+
+    Example: recsys bench serving --registry shop/registry --clients 1 --clients 8
+    """
+    from serving.bench import measure_serving  # noqa: PLC0415
+    from serving.bench.plots import plot_serving  # noqa: PLC0415
+    from training.process import set_up_process  # noqa: PLC0415
+
+    set_up_process()
+    found = measure_serving(registry, _current(registry), calls, clients or [1, 8])
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "serving.json").write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    plot_serving(found, out / "serving.png")
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        _show_serving(found)
+
+
+def _current(registry: Path) -> Path:
+    from recsys.bundle import Registry  # noqa: PLC0415
+
+    bundles = Registry(registry)
+    version = bundles.current()
+    bundles.verify(version)
+    return bundles.folder(version)
+
+
+def _show_encoder(found: TextScoring) -> None:
+    table = _table(f"Text scoring of one request, median of {found.repeats}, {found.precision}")
+    for name in ("shopper\ntokens", "item\ntokens", "candidates", "this\nproduct", "plain"):
+        table.add_column(name, justify="right")
+    table.add_column("ratio", justify="right")
+    table.add_column("sentence-\ntransformers", justify="right")
+    table.add_column("ratio", justify="right")
+    last = ""
+    for cost in found.costs:
+        if cost.case != last:
+            table.add_section()
+            last = cost.case
+        cells = [f"{cost.shopper_tokens}", f"{cost.item_tokens:.1f}", f"{cost.candidates:,}"]
+        cells.append(f"[bold]{cost.two_part_ms:.1f} ms[/]")
+        for other in (cost.plain_ms, cost.peer_ms):
+            cells += ["·", "·"] if other is None else _slower(other, cost.two_part_ms)
+        table.add_row(*cells)
+    RESULTS.print(table)
+    RESULTS.print(found.machine.line(), style="dim", highlight=False)
+
+
+def _slower(other: float, own: float) -> list[str]:
+    return [f"{other:,.0f} ms", f"{other / own:.1f} x"]
+
+
+def _show_serving(found: ServingPath) -> None:
+    table = _table(f"Recommend, a page of 10 from {found.items:,} items, bundle {found.bundle}")
+    for name in ("clients", "calls", "errors", "calls/s", "p50", "p99"):
+        table.add_column(name, justify="right")
+    for load in found.loads:
+        table.add_row(
+            f"{load.clients}",
+            f"{load.calls:,}",
+            f"{load.errors}",
+            f"{load.calls_per_second:.1f}",
+            f"{load.p50_ms:.0f} ms",
+            f"{load.p99_ms:.0f} ms",
+        )
+    RESULTS.print(table)
+    steps = _table(f"One call: {found.candidates:.0f} candidates, {found.read:.0f} of them read")
+    steps.add_column("step")
+    steps.add_column("median", justify="right")
+    for name, milliseconds in found.steps_ms.items():
+        steps.add_row(name, f"{milliseconds:.1f} ms")
+    steps.add_section()
+    steps.add_row("together", f"[bold]{sum(found.steps_ms.values()):.1f} ms[/]")
+    steps.add_row("with sentence-transformers' cross-encoder", f"{found.with_peer_ms:,.0f} ms")
+    RESULTS.print(steps)
+    deadlines = _table("With a deadline, one client")
+    for name in ("deadline", "calls", "full", "partly read", "not read", "exceeded", "late", "p99"):
+        deadlines.add_column(name, justify="right")
+    for one in found.deadlines:
+        lacks = [one.degraded.get(f"cross_encoder_{name}", 0) for name in ("partial", "skipped")]
+        counts = [one.calls, one.full, *lacks, one.exceeded, one.late]
+        deadlines.add_row(
+            f"{one.deadline_ms} ms", *(f"{count:,}" for count in counts), f"{one.p99_ms:.1f} ms"
+        )
+    RESULTS.print(deadlines)
+    RESULTS.print(found.machine.line(), style="dim", highlight=False)
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)

@@ -1,0 +1,69 @@
+"""Threads: what a control group allows, and how calls share it."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import torch
+
+from serving.threads import ThreadPlan
+from training.process import usable_cores
+
+MINE = len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [
+        ("max 100000\n", MINE),
+        (f"{100_000 * MINE} 100000", MINE),
+        (f"{100_000 * (MINE + 3)} 100000", MINE),
+        ("100000 100000", 1),
+        ("50000 100000", 1),
+        ("garbage", MINE),
+        ("", MINE),
+    ],
+)
+def test_a_control_groups_quota_limits_the_cores(tmp_path: Path, quota: str, cores: int) -> None:
+    file = tmp_path / "cpu.max"
+    file.write_text(quota)
+    assert usable_cores(file) == cores
+
+
+def test_without_a_control_group_the_cores_are_those_it_may_run_on(tmp_path: Path) -> None:
+    assert usable_cores(tmp_path / "none") == MINE
+
+
+def test_calls_share_the_cores_as_they_come() -> None:
+    plan = ThreadPlan(4)
+    before = torch.get_num_threads()
+    try:
+        with ExitStack() as calls:
+            assert [calls.enter_context(plan.share()) for _ in range(6)] == [4, 2, 1, 1, 1, 1]
+        with plan.share() as threads:
+            assert threads == torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_call_that_fails_gives_its_cores_back() -> None:
+    plan = ThreadPlan(2)
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(3):
+            with pytest.raises(ValueError, match="broken"):
+                pool.submit(failing, plan).result()
+        assert pool.submit(share_of, plan).result() == (2, 2)
+
+
+def failing(plan: ThreadPlan) -> None:
+    with plan.share():
+        raise ValueError("broken")
+
+
+def share_of(plan: ThreadPlan) -> tuple[int, int]:
+    with plan.share() as threads:
+        return threads, torch.get_num_threads()
