@@ -50,7 +50,7 @@ class SlowRecommender:
         taking(monkeypatch, self, point, "unread", lambda *asked: PER_FEATURES * len(asked[2].item))
         taking(monkeypatch, self, point, "read", self._reading)
         for ranker in (cascade._first, cascade._final):
-            taking(monkeypatch, self, ranker, "predict", lambda values: PER_RANK * len(values))
+            taking(monkeypatch, self, ranker, "predict", lambda values, _: PER_RANK * len(values))
 
     def _reading(self, scored: Any, which: Any) -> float:
         new = int(self.recommender._cascade._point.not_remembered(scored, which).sum())

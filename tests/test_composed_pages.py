@@ -317,7 +317,7 @@ def test_rules_change_nothing_of_what_is_learned(ruled_shop: RuledShop) -> None:
     ours, theirs = files(ruled_shop.bundle), files(ruled_shop.shop.bundle)
     assert set(ours) - set(theirs) == {"merchandising.safetensors"}
     assert {name: ours[name] for name in theirs} == theirs
-    loaded = Contents.load(ruled_shop.bundle, threads=1).rules
+    loaded = Contents.load(ruled_shop.bundle).rules
     assert len(loaded) == 2, "the rule on an unknown item is left out"
 
 

@@ -132,7 +132,7 @@ def test_features_of_another_width_are_refused(ranker: Ranker) -> None:
 
 def test_a_saved_ranker_scores_and_explains_as_before(ranker: Ranker, tmp_path: Path) -> None:
     ranker.save(tmp_path)
-    again = Ranker.load(tmp_path, threads=1)
+    again = Ranker.load(tmp_path)
     values = fresh()
     np.testing.assert_array_equal(again.predict(values), ranker.predict(values))
     np.testing.assert_array_equal(again.contributions(values), ranker.contributions(values))

@@ -41,7 +41,8 @@ class TextRows:
 
     Attributes:
         tokens: their token ids.
-        states: their states at the join layer if everything below it is frozen, else None.
+        states: their states at the join layer or, where that is lower, above the frozen layers;
+            None if no layer is frozen.
     """
 
     tokens: TokenTable
@@ -112,6 +113,7 @@ class TrainedCrossEncoder(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.recipe = config
+        self._first = min(config.frozen_layers, encoder.shape.join_layer)
 
     def forward(
         self,
@@ -130,12 +132,13 @@ class TrainedCrossEncoder(nn.Module):
             kind: int64 (b,), kind of the shopper's text.
             labels: int64 (b, 1 + k): all positives of the group's shopper (for the metric), then
                 the items' labels, see `training.examples`.
-            texts: float16 (u, t, d), states at the join layer; or int64 (u, t), token ids, when
-                layers below the join are trained, too.
+            texts: float16 (u, t, d), states, see `TextRows`; or int64 (u, t), token ids.
             mask: bool (u, t).
         """
-        ready = texts.is_floating_point()
-        states = texts.float() if ready else self.encoder.join_states(texts, mask)
+        if texts.is_floating_point():
+            states = self.encoder.join_states_from(texts.float(), mask, self._first)
+        else:
+            states = self.encoder.join_states(texts, mask)
         labels = labels[:, 1:]
         used, place = torch.unique(segments, return_inverse=True)
         shift = int(used[0] < 0)

@@ -254,7 +254,7 @@ class _Run:
     @cached_property
     def rankers(self) -> dict[RankerTier, Ranker]:
         folder = self.workspace.stage("ranker", self._fit_rankers)
-        return {tier: Ranker.load(folder / tier, self.threads) for tier in RankerTier}
+        return {tier: Ranker.load(folder / tier) for tier in RankerTier}
 
     def _fit_rankers(self, folder: Path) -> Summary:
         inputs = self.frame

@@ -177,15 +177,14 @@ def new_cross_encoder(configuration: Configuration) -> CrossEncoder:
 def text_rows(
     texts: Sequence[str], encoder: CrossEncoder, configuration: Configuration, max_tokens: int
 ) -> TextRows:
-    """Tokens of texts, and their states if everything below the join layer stays as it is."""
+    """Tokens of texts, and their states as far up as layers stay as they are."""
     tokenizer = load_tokenizer(configuration.text.pretrained)
     tokens = TokenTable.build(tokenizer, texts, max_tokens)
     config = configuration.cross_encoder
-    if config.frozen_layers < config.join_layer:
+    first = min(config.frozen_layers, config.join_layer)
+    if first == 0:
         return TextRows(tokens, None)
-    states = encode_states(
-        encoder.bert, tokens, layer=config.join_layer, precision=config.precision
-    )
+    states = encode_states(encoder.bert, tokens, layer=first, precision=config.precision)
     return TextRows(tokens, states)
 
 

@@ -52,8 +52,9 @@ class NegativesConfig(Section):
 class CrossEncoderConfig(Section):
     """The cross-encoder and its fine-tuning."""
 
-    join_layer: int = Field(default=4, ge=0)
-    """First layer in which item tokens see shopper tokens; below it both are read apart."""
+    join_layer: int = Field(default=5, ge=0)
+    """First layer in which item tokens see shopper tokens; below it both are read apart. A request
+    pays for the layers from it up, for all its candidates."""
 
     frozen_layers: int = Field(default=4, ge=0)
     """Lowest transformer layers kept as pretrained; the embeddings are frozen with the first."""

@@ -61,10 +61,8 @@ class Ranker:
         members: Sequence[Member],
         groups: Mapping[str, str],
         held_back_ndcg: float,
-        threads: int = 1,
     ) -> None:
         self._members = tuple(members)
-        self._threads = threads
         self.names = tuple(members[0].booster.feature_name())
         self.groups = dict(groups)
         self.held_back_ndcg = held_back_ndcg
@@ -95,18 +93,19 @@ class Ranker:
             member = Member(objective, booster, 1 / (spread(score, judge) or 1.0))
             total += member.weight * score
             members.append(member)
-        return cls(members, inputs.groups, float(request_ndcg(total, judge).mean()), threads)
+        return cls(members, inputs.groups, float(request_ndcg(total, judge).mean()))
 
     @property
     def rounds(self) -> dict[str, int]:
         """Trees of each member, by objective."""
         return {m.objective: int(m.booster.current_iteration()) for m in self._members}
 
-    def predict(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
+    def predict(self, values: NDArray[np.float32], threads: int = 1) -> NDArray[np.float64]:
         """Scores of m candidates in one call.
 
         Args:
             values: float32 (m, f), columns as in `names`; NaN where unknown.
+            threads: to use; they don't change the scores.
 
         Returns:
             float64 (m,), finite, in the order given; empty for no candidates.
@@ -116,7 +115,12 @@ class Ranker:
         """
         if not self._check_columns(values):
             return np.zeros(0)
-        return self._sum(values, contributions=False)
+        parts = (
+            member.weight * np.asarray(member.booster.predict(values, num_threads=threads))
+            for member in self._members
+        )
+        total: NDArray[np.float64] = np.sum(list(parts), axis=0)
+        return total
 
     def contributions(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
         """SHAP values (TreeSHAP, Lundberg et al. 2018): what each feature added to each score.
@@ -129,7 +133,13 @@ class Ranker:
         """
         if not self._check_columns(values):
             return np.zeros((0, len(self.names) + 1))
-        return self._sum(values, contributions=True)
+        parts = (
+            member.weight
+            * np.asarray(member.booster.predict(values, pred_contrib=True, num_threads=1))
+            for member in self._members
+        )
+        total: NDArray[np.float64] = np.sum(list(parts), axis=0)
+        return total
 
     def judged(self, judge: FitInputs) -> NDArray[np.float64]:
         """NDCG@10 of each request (float64 (n,)) by what this ranker sees of the candidates.
@@ -169,7 +179,7 @@ class Ranker:
         (folder / SCHEMA_FILE).write_text(json.dumps(schema, indent=1), encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path, threads: int = 1) -> Self:
+    def load(cls, folder: Path) -> Self:
         """Read what `save` wrote; verify the sums first, LightGBM may abort on a damaged file.
 
         Raises:
@@ -191,19 +201,7 @@ class Ranker:
             booster = read_booster(folder / f"{Path(objective).name}.txt")
             _require_names(tuple(booster.feature_name()), names)
             members.append(Member(objective, booster, weight))
-        return cls(members, groups, ndcg, threads)
-
-    def _sum(self, values: NDArray[np.float32], *, contributions: bool) -> NDArray[np.float64]:
-        threads = self._threads
-        parts = (
-            member.weight
-            * np.asarray(
-                member.booster.predict(values, pred_contrib=contributions, num_threads=threads)
-            )
-            for member in self._members
-        )
-        total: NDArray[np.float64] = np.sum(list(parts), axis=0)
-        return total
+        return cls(members, groups, ndcg)
 
     def _check_columns(self, values: NDArray[np.float32]) -> bool:
         """Whether there is any row."""

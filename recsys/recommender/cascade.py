@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from recsys.features import FeatureMatrix
 from recsys.interactions import Candidates
 from recsys.ranker import Ranker, RankerTier
 from recsys.recommender.deadline import Deadline, StepTimes
@@ -55,7 +57,7 @@ class Ranking:
         Raises:
             ModelError: a feature that the ranker was fitted on is not there.
         """
-        score = ranker.predict(scored.features.seeing(ranker.names).values)
+        score = _predicted(ranker, scored.features)
         return cls(scored, score, np.zeros(len(score), np.bool_), np.zeros(len(score)))
 
 
@@ -134,10 +136,14 @@ class Cascade:
         """What was read by the final ranker, above the others by the first one."""
         if not read.any():
             return replace(first, first_stage=~read, degraded=(NOT_READ,))
-        features = scored.features.where(read).seeing(self._final.names)
         score, lowered = first.score.copy(), first.lowered.copy()
-        score[read] = self._final.predict(features.values)
+        score[read] = _predicted(self._final, scored.features.where(read))
         if not read.all():
             above = score[read].min() - score[~read].max()
             lowered[~read] = min(above - _GAP, 0.0)
         return Ranking(scored, score + lowered, ~read, lowered, (PARTLY_READ,))
+
+
+def _predicted(ranker: Ranker, features: FeatureMatrix) -> NDArray[np.float64]:
+    """Scores by as many threads as torch has in this call."""
+    return ranker.predict(features.seeing(ranker.names).values, torch.get_num_threads())

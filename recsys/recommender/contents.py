@@ -104,7 +104,7 @@ class Contents:
             save_arrays(folder / MERCHANDISING, self.rules.arrays())
 
     @classmethod
-    def load(cls, folder: Path, threads: int) -> Self:
+    def load(cls, folder: Path) -> Self:
         """Read a folder whose sums were verified.
 
         Raises:
@@ -118,7 +118,7 @@ class Contents:
             log=load_log(folder / LOG),
             texts=_load_texts(folder, configuration),
             co_occurrence=CoOccurrence.load(folder / CO_OCCURRENCE),
-            rankers={tier: Ranker.load(folder / RANKER / tier, threads) for tier in RankerTier},
+            rankers={tier: Ranker.load(folder / RANKER / tier) for tier in RankerTier},
             calibration=Calibration.load(folder / CROSS_ENCODER),
             rules=_load_rules(folder / MERCHANDISING),
         )

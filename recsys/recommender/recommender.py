@@ -92,14 +92,14 @@ class Recommender:
         self._cascade = Cascade(contents.rankers, self._point, self._nearest)
 
     @classmethod
-    def load(cls, folder: Path, threads: int = 2) -> Self:
+    def load(cls, folder: Path) -> Self:
         """Load a bundle's folder; verify its sums first (`Registry.verify`).
 
         Raises:
             ModelError: a part is missing, damaged or does not fit the others.
         """
         manifest = Manifest.read(folder)
-        return cls(Contents.load(folder, threads), manifest.version, manifest.horizon)
+        return cls(Contents.load(folder), manifest.version, manifest.horizon)
 
     @property
     def version(self) -> str:

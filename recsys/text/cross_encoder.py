@@ -132,7 +132,11 @@ class CrossEncoder(nn.Module):
 
     def join_states(self, ids: Tensor, mask: Tensor) -> Tensor:
         """States (u, t, d) at the join layer of token ids int64 (u, t); see `encode_states`."""
-        return run_layers(self.bert, embed_tokens(self.bert, ids), mask, 0, self.shape.join_layer)
+        return self.join_states_from(embed_tokens(self.bert, ids), mask, 0)
+
+    def join_states_from(self, states: Tensor, mask: Tensor, layer: int) -> Tensor:
+        """States (u, t, d) at the join layer of states (u, t, d) at `layer`, at or below it."""
+        return run_layers(self.bert, states, mask, layer, self.shape.join_layer)
 
     def shopper_side(
         self, states: Tensor, mask: Tensor, segments: Tensor, kind: Tensor

@@ -23,7 +23,6 @@ from recsys.text import locate, render_items
 from serving.bench.machine import Machine, this_machine
 from serving.bench.server_process import running_server
 from serving.client import RecommendationClient
-from training.process import usable_cores
 
 PEER_CALLS: Final = 7
 DEADLINES_MS: Final = (15, 25, 50, 100)
@@ -106,7 +105,7 @@ def measure_serving(
         calls: of one client; several clients together make twice as many.
         clients: their numbers, one load each.
     """
-    contents = Contents.load(bundle, usable_cores())
+    contents = Contents.load(bundle)
     manifest = Manifest.read(bundle)
     recommender = Recommender(contents, manifest.version, manifest.horizon)
     users = _latest_users(contents, calls * 2)

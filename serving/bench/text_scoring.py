@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from sentence_transformers import CrossEncoder as PeerCrossEncoder
 from transformers import BertModel, PreTrainedTokenizerFast
 
+from recsys.config import TextConfig
 from recsys.interactions import Candidates
 from recsys.text import (
     CrossEncoder,
@@ -28,6 +29,7 @@ from recsys.text import (
 )
 from recsys.text.bert import embed_tokens, layer_count, run_layers
 from recsys.text.encode import Precision, batches_by_length
+from serving.bench.embedding import Embedding, measure_embedding
 from serving.bench.machine import Machine, median_ms, this_machine
 
 SHOPPER_TOKENS: Final = (16, 48, 128, 256, 512)
@@ -66,6 +68,8 @@ class TextScoring(BaseModel):
     precision: Precision
     repeats: int
     costs: list[Cost]
+    embedding: Embedding
+    """Of the catalogue, by the pretrained bi-encoder."""
 
 
 @dataclass(frozen=True)
@@ -162,19 +166,19 @@ class Task:
 
 
 def measure_text_scoring(
-    scorer: TextScorer, titles: Sequence[str], pretrained: str, repeats: int, seed: int
+    scorer: TextScorer, titles: Sequence[str], config: TextConfig, repeats: int, seed: int
 ) -> TextScoring:
     """Cost against the shopper's tokens, the items' tokens and the number of candidates.
 
     Args:
         scorer: of a bundle; its weights and tokenizer are taken.
         titles: texts of the catalogue.
-        pretrained: the model that the peer loads: as large, weights don't change its cost.
+        config: names the model that the peer loads: as large, weights don't change its cost.
         repeats: runs that each median is of.
         seed: of the texts that are drawn.
     """
     texts = Texts(scorer.tokenizer, titles, np.random.default_rng(seed))
-    peer = PeerCrossEncoder(locate(pretrained), num_labels=1, device="cpu")
+    peer = PeerCrossEncoder(locate(config.pretrained), num_labels=1, device="cpu")
     costs = []
     for shopper, item in PEERED:
         name = "with peer, real items" if item is None else "with peer, items of one length"
@@ -189,7 +193,13 @@ def measure_text_scoring(
     for name, sizes in sweeps.items():
         costs += [_cost(scorer, texts, (name, *size), repeats)[0] for size in sizes]
     return TextScoring(
-        machine=this_machine(), precision=scorer.precision, repeats=repeats, costs=costs
+        machine=this_machine(),
+        precision=scorer.precision,
+        repeats=repeats,
+        costs=costs,
+        embedding=measure_embedding(
+            titles, config.pretrained, scorer.precision, config.item_max_tokens, repeats
+        ),
     )
 
 

@@ -1,0 +1,89 @@
+"""`recsys bench`: every figure is there, and is of what it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from trained_shop import TrainedShop
+
+from recsys.text import PairScores, TokenTable
+from serving.bench.text_scoring import Task, Texts
+from serving.cli.main import main
+
+Bench = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def bench(trained_shop: TrainedShop, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
+    """Run a benchmark on the trained shop; its figures, as printed and as written."""
+
+    def run(name: str, *options: str) -> dict[str, Any]:
+        where = ["--registry", str(trained_shop.registry), "--out", str(tmp_path / "out")]
+        with pytest.raises(SystemExit) as ended:
+            main(["bench", name, *where, *options, "--json"])
+        assert ended.value.code == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert json.loads((tmp_path / "out" / f"{name}.json").read_text()) == found
+        assert (tmp_path / "out" / f"{name}.png").stat().st_size > 10_000
+        return found
+
+    return run
+
+
+def test_text_scoring_is_measured_beside_its_peers(bench: Bench) -> None:
+    found = bench("encoder", "--repeats", "5")
+    costs = found["costs"]
+    assert all(cost["two_part_ms"] > 0 for cost in costs)
+    peered = [cost for cost in costs if cost["peer_ms"] is not None]
+    assert [cost["case"].startswith("with peer") for cost in costs].count(True) == len(peered)
+    assert all(cost["plain_ms"] > 0 for cost in peered)
+    assert {cost["candidates"] for cost in costs if cost["case"] == "candidates"} >= {10, 1_000}
+    for cost in costs:
+        if cost["case"] == "item tokens":
+            assert abs(cost["shopper_tokens"] - 128) <= 2
+    assert found["embedding"]["smallest_cosine"] > 0.999
+    assert found["machine"]["cores"] >= 1
+
+
+def test_the_serving_path_is_measured_through_a_server(bench: Bench) -> None:
+    found = bench("serving", "--calls", "20", "--clients", "1", "--clients", "2")
+    assert [load["clients"] for load in found["loads"]] == [1, 2]
+    assert [load["calls"] for load in found["loads"]] == [20, 40]
+    for load in found["loads"]:
+        assert load["errors"] == 0
+        assert 0 < load["p50_ms"] <= load["p99_ms"]
+    assert found["read"] <= found["candidates"]
+    assert min(found["steps_ms"].values()) >= 0
+    assert found["with_peer_ms"] > found["steps_ms"]["cross-encoder, state reads included"]
+    for one in found["deadlines"]:
+        assert one["full"] + sum(one["degraded"].values()) + one["exceeded"] == one["calls"] == 20
+        assert one["late"] == 0
+
+
+@pytest.mark.parametrize("tokens", [8, 25, 60])
+def test_texts_have_the_number_of_tokens_that_is_asked_for(
+    trained_shop: TrainedShop, tokens: int
+) -> None:
+    tokenizer = trained_shop.recommender._contents.texts.scorer.tokenizer
+    titles = trained_shop.tables.items["title"].to_list()
+    texts = Texts(tokenizer, titles, np.random.default_rng(1))
+    lengths = TokenTable.build(tokenizer, texts.of_tokens(20, tokens), 510).lengths
+    assert lengths.tolist() == [tokens] * 20
+    shopper = TokenTable.build(tokenizer, texts.titles_of_tokens(tokens), 510)
+    assert tokens - 2 <= int(shopper.lengths.sum()) <= tokens
+
+
+def test_a_task_scores_its_own_texts(trained_shop: TrainedShop) -> None:
+    scorer = trained_shop.recommender._contents.texts.scorer
+    task = Task(scorer, ["red mug", "blue cup"], ["red mug", "old clock", "silk scarf"])
+    shopper_tokens, item_tokens = task.sizes
+    assert (shopper_tokens, item_tokens) == (8, 4.0)
+    before = len(scorer.pair_scores)
+    assert task.two_part(5) > 0
+    assert len(scorer.pair_scores) == before
+    assert isinstance(scorer.pair_scores, PairScores)
