@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -80,8 +81,13 @@ class Server:
         return f"{host}:{bound}"
 
     def install(self, ranker: Ranker) -> None:
-        """Let `ranker` answer calls, once it is warm."""
+        """Let `ranker` answer calls, once it is warm.
+
+        What it holds stays, so the garbage collector need not look through it again and again.
+        """
         ranker.warm_up(time.monotonic)
+        gc.collect()
+        gc.freeze()
         self._rankers.put(ranker)
         self._set_health(health_pb2.HealthCheckResponse.SERVING)
 

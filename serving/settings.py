@@ -32,7 +32,7 @@ class ServerSettings(BaseModel):
     """Time a ranking may take, also for calls with a later deadline or none; what takes longer is
     cut short as for a caller's own deadline."""
 
-    reserve_seconds: float = Field(default=0.002, ge=0)
+    reserve_seconds: float = Field(default=0.004, ge=0)
     """Of a call's remaining time, what is kept for writing and sending the answer."""
 
     drain_seconds: float = Field(default=10.0, ge=0)

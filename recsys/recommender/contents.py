@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
 from recsys.bundle import load_arrays, load_json, save_arrays, save_json
 from recsys.bundle.log_files import load_log, save_log
 from recsys.config import Configuration
-from recsys.errors import ModelError
+from recsys.errors import BundleCorruptError, ModelError
 from recsys.interactions import InteractionLog
 from recsys.page import MerchandisingRules
 from recsys.ranker import Ranker, RankerTier
@@ -191,10 +192,8 @@ def _load_texts(folder: Path, configuration: Configuration) -> TextModels:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder / TOKENIZER))
     precision = configuration.cross_encoder.precision
     arrays = load_arrays(folder / VECTORS)
-    states = load_arrays(folder / STATES)
     vectors = arrays["vectors"].astype(np.float32, copy=False)
     untuned = arrays.get("untuned_vectors", vectors).astype(np.float32, copy=False)
-    table = StateTable(torch.from_numpy(states["offsets"]), torch.from_numpy(states["states"]))
     return TextModels(
         bi_encoder=BiEncoder.load(folder / BI_ENCODER, tokenizer, precision),
         vectors=vectors,
@@ -205,10 +204,21 @@ def _load_texts(folder: Path, configuration: Configuration) -> TextModels:
         tastes=load_tastes(folder / TASTES),
         scorer=TextScorer(
             model=CrossEncoder.load(folder / CROSS_ENCODER),
-            states=table,
+            states=_map_states(folder / STATES),
             tokenizer=tokenizer,
             query_max_tokens=configuration.text.query_max_tokens,
             precision=precision,
         ),
         config=configuration.text,
     )
+
+
+def _map_states(path: Path) -> StateTable:
+    """The items' states over the mapped file: pages come into memory as they are looked at."""
+    try:
+        tensors = load_file(path)
+        return StateTable(tensors["offsets"], tensors["states"])
+    except (OSError, SafetensorError, KeyError) as error:
+        raise BundleCorruptError(
+            f"{path} can't be read as item states: {error}; train again or activate another"
+        ) from error

@@ -75,6 +75,11 @@ class RetrievalQueries:
         return past.where(past.kind != EventKind.HIDE)
 
     @cached_property
+    def latest(self) -> NDArray[np.int64]:
+        """The `latest_events` of `visible`."""
+        return latest_events(self.visible)
+
+    @cached_property
     def has_query(self) -> NDArray[np.bool_]:
         """Bool (n,): the request has a query vector."""
         if self.query_vectors is None:
@@ -119,8 +124,7 @@ def recent_items(queries: RetrievalQueries, limit: int, half_life_days: float | 
 
     The weight is 0.5 ** (days since the item's last event / half_life_days); 1 without half-life.
     """
-    history = queries.visible
-    last = latest_events(history)
+    history, last = queries.visible, queries.latest
     last = last[place_in_run(history.request[last]) < limit]
     request = history.request[last]
     lists = ItemLists.grouped(request, history.item[last], queries.count)

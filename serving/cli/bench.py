@@ -12,7 +12,7 @@ from rich.table import Table
 from serving.cli.output import RESULTS, JsonOption, new_app, print_json
 
 if TYPE_CHECKING:
-    from serving.bench import ServingPath, TextScoring
+    from serving.bench import ServingPath, TextScoring, TrainingSpeed
 
 app = new_app()
 RegistryOption = Annotated[Path, typer.Option(help="Its current bundle is measured.")]
@@ -83,6 +83,36 @@ def serving(
         print_json(found.model_dump(mode="json"))
     else:
         _show_serving(found)
+
+
+@app.command()
+def training(
+    registry: RegistryOption,
+    out: OutOption = Path("bench"),
+    groups: Annotated[int, typer.Option(min=16, help="Of 16 pairs each, to learn from.")] = 256,
+    seed: Annotated[int, typer.Option(min=0, help="Of the pairs that are drawn.")] = 1,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Speed of fine-tuning, beside sentence-transformers' CrossEncoderTrainer.
+
+    Example: recsys bench training --registry shop/registry
+    """
+    from recsys.recommender import Contents  # noqa: PLC0415
+    from recsys.text import render_items  # noqa: PLC0415
+    from serving.bench import measure_training  # noqa: PLC0415
+    from training.process import set_up_process  # noqa: PLC0415
+
+    set_up_process()
+    contents = Contents.load(_current(registry))
+    titles = render_items(contents.catalogue.table)
+    found = measure_training(titles, contents.configuration, groups, seed)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "training.json").write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        _show_training(found)
 
 
 def _current(registry: Path) -> Path:
@@ -159,6 +189,16 @@ def _show_serving(found: ServingPath) -> None:
             f"{one.deadline_ms} ms", *(f"{count:,}" for count in counts), f"{one.p99_ms:.1f} ms"
         )
     RESULTS.print(deadlines)
+    RESULTS.print(found.machine.line(), style="dim", highlight=False)
+
+
+def _show_training(found: TrainingSpeed) -> None:
+    own, peer = found.this_product, found.sentence_transformers
+    table = _table(f"Fine-tuning, {found.shopper_titles} titles a shopper, pairs a second")
+    for name in ("this product", "CrossEncoderTrainer", "ratio"):
+        table.add_column(name, justify="right")
+    table.add_row(f"[bold]{own:,.0f}[/]", f"{peer:,.0f}", f"{own / peer:.1f} x")
+    RESULTS.print(table)
     RESULTS.print(found.machine.line(), style="dim", highlight=False)
 
 

@@ -1,0 +1,35 @@
+"""The states of a bundle's items: mapped from their file, and refused when it is damaged."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from trained_shop import TrainedShop
+
+from recsys.errors import BundleCorruptError
+from recsys.recommender import Contents
+
+
+def test_item_states_stay_in_their_file(trained_shop: TrainedShop, tmp_path: Path) -> None:
+    bundle = shutil.copytree(trained_shop.bundle, tmp_path / "bundle")
+    contents = Contents.load(bundle)
+    mapped = Path("/proc/self/maps").read_text(encoding="utf-8")
+    assert str(bundle / "item_states.safetensors") in mapped
+    expected = trained_shop.recommender._contents.texts.scorer.states
+    found = contents.texts.scorer.states
+    assert torch.equal(found.states, expected.states)
+    assert torch.equal(found.offsets, expected.offsets)
+
+
+@pytest.mark.parametrize("left", [0, 200, -1])
+def test_damaged_item_states_are_named(
+    trained_shop: TrainedShop, tmp_path: Path, left: int
+) -> None:
+    bundle = shutil.copytree(trained_shop.bundle, tmp_path / "bundle")
+    states = bundle / "item_states.safetensors"
+    states.write_bytes(states.read_bytes()[:left])
+    with pytest.raises(BundleCorruptError, match=r"item_states\.safetensors"):
+        Contents.load(bundle)
