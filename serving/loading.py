@@ -15,7 +15,12 @@ def open_recommender(registry: Path, version: str | None = None) -> Recommender:
         BundleNotFoundError: there is no such version, or nothing is published yet.
         BundleCorruptError: a file is missing, extra, truncated or altered.
     """
+    return Recommender.load(verified_bundle(registry, version))
+
+
+def verified_bundle(registry: Path, version: str | None = None) -> Path:
+    """The folder of a bundle whose sums are right; see `open_recommender`."""
     bundles = Registry(registry)
     chosen = version or bundles.current()
     bundles.verify(chosen)
-    return Recommender.load(bundles.folder(chosen))
+    return bundles.folder(chosen)

@@ -98,22 +98,27 @@ class Cascade:
         with self._times.measured("features", rows, deadline):
             scored = self._point.unread(*asked)
         wanted = scored.nearest(self._nearest) if nearest_only else np.ones(rows, np.bool_)
-        new = int(self._point.not_remembered(scored, wanted).sum())
-        if deadline.remaining < MARGIN * self._times.expected(read=new, rank=rows):
-            return self._in_chunks(scored, wanted, deadline)
-        with self._times.measured("read", new, deadline):
+        new = self._point.not_remembered(scored, wanted)
+        count = int(new.sum())
+        if deadline.remaining < MARGIN * self._times.expected(read=count, rank=rows):
+            return self._in_chunks(scored, wanted, new, deadline)
+        with self._times.measured("read", count, deadline):
             scored = self._point.read(scored, wanted)
         with self._times.measured("rank", rows, deadline):
             return Ranking.by(self._final, scored)
 
     def _in_chunks(
-        self, scored: ScoredCandidates, wanted: NDArray[np.bool_], deadline: Deadline
+        self,
+        scored: ScoredCandidates,
+        wanted: NDArray[np.bool_],
+        new: NDArray[np.bool_],
+        deadline: Deadline,
     ) -> Ranking:
+        """Read what is `wanted` (m,) chunk by chunk; `new` (m,) is what takes time of it."""
         rows = len(wanted)
         self._times.require(deadline, rank=rows)
         with self._times.measured("rank", rows, deadline):
             first = Ranking.by(self._first, scored)
-        new = self._point.not_remembered(scored, wanted)
         promising = np.flatnonzero(wanted)
         promising = promising[np.argsort(-first.score[promising], kind="stable")]
         read = np.zeros(rows, np.bool_)

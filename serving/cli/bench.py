@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
+from pydantic import BaseModel
 from rich import box
 from rich.table import Table
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from serving.bench import ServingPath, TextScoring, TrainingSpeed
 
 app = new_app()
+Found = TypeVar("Found", bound=BaseModel)
 RegistryOption = Annotated[Path, typer.Option(help="Its current bundle is measured.")]
 OutOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder for figures and plots.")]
 
@@ -41,20 +44,16 @@ def encoder(
     from recsys.text import render_items  # noqa: PLC0415
     from serving.bench import measure_text_scoring  # noqa: PLC0415
     from serving.bench.plots import plot_text_scoring  # noqa: PLC0415
+    from serving.loading import verified_bundle  # noqa: PLC0415
     from training.process import set_up_process  # noqa: PLC0415
 
     set_up_process()
-    contents = Contents.load(_current(registry))
+    contents = Contents.load(verified_bundle(registry))
     titles = render_items(contents.catalogue.table)
     config = contents.configuration.text
     found = measure_text_scoring(contents.texts.scorer, titles, config, repeats, seed)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "encoder.json").write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    plot_text_scoring(found, out / "encoder.png")
-    if as_json:
-        print_json(found.model_dump(mode="json"))
-    else:
-        _show_encoder(found)
+    plot_text_scoring(found, _written(found, out, "encoder") / "encoder.png")
+    _printed(found, _show_encoder, as_json=as_json)
 
 
 @app.command()
@@ -72,17 +71,13 @@ def serving(
     """
     from serving.bench import measure_serving  # noqa: PLC0415
     from serving.bench.plots import plot_serving  # noqa: PLC0415
+    from serving.loading import verified_bundle  # noqa: PLC0415
     from training.process import set_up_process  # noqa: PLC0415
 
     set_up_process()
-    found = measure_serving(registry, _current(registry), calls, clients or [1, 8])
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "serving.json").write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    plot_serving(found, out / "serving.png")
-    if as_json:
-        print_json(found.model_dump(mode="json"))
-    else:
-        _show_serving(found)
+    found = measure_serving(registry, verified_bundle(registry), calls, clients or [1, 8])
+    plot_serving(found, _written(found, out, "serving") / "serving.png")
+    _printed(found, _show_serving, as_json=as_json)
 
 
 @app.command()
@@ -101,27 +96,29 @@ def training(
     from recsys.recommender import Contents  # noqa: PLC0415
     from recsys.text import render_items  # noqa: PLC0415
     from serving.bench import measure_training  # noqa: PLC0415
+    from serving.loading import verified_bundle  # noqa: PLC0415
     from training.process import set_up_process  # noqa: PLC0415
 
     set_up_process()
-    contents = Contents.load(_current(registry))
+    contents = Contents.load(verified_bundle(registry))
     titles = render_items(contents.catalogue.table)
     found = measure_training(titles, contents.configuration, groups, seed)
+    _written(found, out, "training")
+    _printed(found, _show_training, as_json=as_json)
+
+
+def _written(found: BaseModel, out: Path, name: str) -> Path:
+    """The folder, made if need be, with the figures in it as `name`.json."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "training.json").write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    (out / f"{name}.json").write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return out
+
+
+def _printed(found: Found, show: Callable[[Found], None], *, as_json: bool) -> None:
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:
-        _show_training(found)
-
-
-def _current(registry: Path) -> Path:
-    from recsys.bundle import Registry  # noqa: PLC0415
-
-    bundles = Registry(registry)
-    version = bundles.current()
-    bundles.verify(version)
-    return bundles.folder(version)
+        show(found)
 
 
 def _show_encoder(found: TextScoring) -> None:
