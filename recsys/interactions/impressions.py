@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 import numpy as np
@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.interactions.event_columns import optional_column
+from recsys.interactions.ragged import Ragged
 
 UNKNOWN_POSITION: Final = -1
 NOT_CLICKED: Final = 2**63 - 1
@@ -124,32 +125,20 @@ class Impressions:
 
 
 @dataclass(frozen=True)
-class ShownItems:
+class ShownItems(Ragged):
     """What n requests' shoppers were shown, concatenated; within a request oldest first.
 
     Attributes:
-        offsets: int64 (n + 1,), request i owns rows `offsets[i]:offsets[i + 1]`.
         item: int32 (m,), item rows.
         time: int64 (m,), microseconds since the epoch, UTC.
         position: int16 (m,), from 0; `UNKNOWN_POSITION` where the log has none.
         click_time: int64 (m,), time of the first click; `NOT_CLICKED` without one.
     """
 
-    offsets: NDArray[np.int64]
     item: NDArray[np.int32]
     time: NDArray[np.int64]
     position: NDArray[np.int16]
     click_time: NDArray[np.int64]
-
-    @property
-    def count(self) -> int:
-        """Number of requests."""
-        return len(self.offsets) - 1
-
-    @property
-    def request(self) -> NDArray[np.int64]:
-        """int64 (m,): the request each impression belongs to."""
-        return np.repeat(np.arange(self.count), np.diff(self.offsets))
 
     @classmethod
     def empty(cls, count: int) -> Self:
@@ -165,19 +154,8 @@ class ShownItems:
     def before(self, as_of: NDArray[np.int64]) -> ShownItems:
         """What was shown, and clicked, before each request's time (int64 (n,), microseconds)."""
         end = as_of[self.request]
-        keep = self.time < end
-        offsets = np.concatenate([[0], np.cumsum(keep)])[self.offsets].astype(np.int64)
         click_time = np.where(self.click_time < end, self.click_time, NOT_CLICKED)
-        return ShownItems(
-            offsets, self.item[keep], self.time[keep], self.position[keep], click_time[keep]
-        )
-
-    def rows(self, first: int, last: int) -> ShownItems:
-        """Requests `first` to `last` (exclusive), offsets starting at 0 again."""
-        own = slice(self.offsets[first], self.offsets[last])
-        offsets = self.offsets[first : last + 1] - self.offsets[first]
-        columns = self.item[own], self.time[own], self.position[own], self.click_time[own]
-        return ShownItems(offsets, *columns)
+        return replace(self, click_time=click_time).where(self.time < end)
 
 
 def first_clicks(shown: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:

@@ -9,6 +9,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.interactions.ragged import Ragged
+
 
 def place_in_run(keys: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     """int64 (m,): the 0-based place of each entry in its run of equal, adjacent `keys`."""
@@ -18,26 +20,14 @@ def place_in_run(keys: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
-class ItemLists:
+class ItemLists(Ragged):
     """Items of n requests, concatenated; the order within a request is the list's own.
 
     Attributes:
-        offsets: int64 (n + 1,), request i owns rows `offsets[i]:offsets[i + 1]`.
         item: int32 (m,), item rows in catalogue order.
     """
 
-    offsets: NDArray[np.int64]
     item: NDArray[np.int32]
-
-    @property
-    def count(self) -> int:
-        """Number of requests."""
-        return len(self.offsets) - 1
-
-    @property
-    def request(self) -> NDArray[np.int64]:
-        """int64 (m,): the request each item belongs to."""
-        return np.repeat(np.arange(self.count), np.diff(self.offsets))
 
     @classmethod
     def of(cls, lists: Sequence[Sequence[int]]) -> Self:
@@ -59,8 +49,3 @@ class ItemLists:
         """Lists from entries already ordered by request; requests may be missing."""
         offsets = np.searchsorted(request, np.arange(count + 1)).astype(np.int64)
         return cls(offsets, item.astype(np.int32))
-
-    def rows(self, first: int, last: int) -> ItemLists:
-        """Requests `first` to `last` (exclusive), offsets starting at 0 again."""
-        start, end = self.offsets[first], self.offsets[last]
-        return ItemLists(self.offsets[first : last + 1] - start, self.item[start:end])

@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.interactions.event_columns import optional_column
+from recsys.interactions.ragged import Ragged
 
 
 @dataclass(frozen=True)
@@ -80,28 +81,16 @@ class Searches:
 
 
 @dataclass(frozen=True)
-class SearchedFor:
+class SearchedFor(Ragged):
     """What n requests' shoppers searched for, concatenated; within a request oldest first.
 
     Attributes:
-        offsets: int64 (n + 1,), request i owns rows `offsets[i]:offsets[i + 1]`.
         query: int32 (m,), places in `Searches.queries`.
         time: int64 (m,), microseconds since the epoch, UTC.
     """
 
-    offsets: NDArray[np.int64]
     query: NDArray[np.int32]
     time: NDArray[np.int64]
-
-    @property
-    def count(self) -> int:
-        """Number of requests."""
-        return len(self.offsets) - 1
-
-    @property
-    def request(self) -> NDArray[np.int64]:
-        """int64 (m,): the request each search belongs to."""
-        return np.repeat(np.arange(self.count), np.diff(self.offsets))
 
     @classmethod
     def empty(cls, count: int) -> Self:
@@ -110,12 +99,4 @@ class SearchedFor:
 
     def before(self, as_of: NDArray[np.int64]) -> SearchedFor:
         """The searches strictly before each request's time (int64 (n,), microseconds)."""
-        keep = self.time < as_of[self.request]
-        kept = np.concatenate([[0], np.cumsum(keep)])[self.offsets].astype(np.int64)
-        return SearchedFor(kept, self.query[keep], self.time[keep])
-
-    def rows(self, first: int, last: int) -> SearchedFor:
-        """Requests `first` to `last` (exclusive), offsets starting at 0 again."""
-        own = slice(self.offsets[first], self.offsets[last])
-        offsets = self.offsets[first : last + 1] - self.offsets[first]
-        return SearchedFor(offsets, self.query[own], self.time[own])
+        return self.where(self.time < as_of[self.request])
