@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import ModelError
+from recsys.interactions import microseconds
 from recsys.page import Action, MerchandisingRules, RulesInForce, overlapping_rules
 from recsys.tables import Merchandising
 
@@ -32,10 +33,6 @@ def rule_table(*rules: Rule) -> pl.DataFrame:
 
 def rules_of(*rules: Rule) -> MerchandisingRules:
     return MerchandisingRules.of(rule_table(*rules), ITEM_IDS)
-
-
-def microseconds(time: datetime) -> int:
-    return (time - datetime(1970, 1, 1, tzinfo=UTC)) // MOMENT
 
 
 def in_force(rules: MerchandisingRules, time: datetime) -> dict[str, tuple[str, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from recsys.errors import ConfigurationError
 from recsys.evaluation import NextPeriod, next_period
-from recsys.interactions import EventKind, InteractionLog
+from recsys.interactions import EventKind, InteractionLog, microseconds
 from recsys.tables import Dataset
 from training.peers import implicit_is_installed
 from training.process import set_up_process
@@ -28,7 +28,6 @@ from training.report_page import evaluation_page
 from training.report_rows import result_rows
 from training.report_systems import EvaluatedRecommender, Served, Shop, scorers
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _END_OF_TIME: Final = 2**62
 
 
@@ -158,15 +157,11 @@ def _read_shop(folder: Path, options: EvaluationOptions) -> Shop:
     log = InteractionLog.build(dataset.items()["item_id"], events)
     before = events.filter(pl.col("event_time") < options.start).select(pl.col("item_id").unique())
     seen = pl.Series(log.item_ids).is_in(before.collect()["item_id"].implode())
-    return Shop(log, seen.to_numpy(), _microseconds(options.start), options.seed)
+    return Shop(log, seen.to_numpy(), microseconds(options.start), options.seed)
 
 
 def _sampled(shop: Shop, options: EvaluationOptions) -> NextPeriod:
-    end = _END_OF_TIME if options.end is None else _microseconds(options.end)
+    end = _END_OF_TIME if options.end is None else microseconds(options.end)
     period = next_period(shop.log, shop.start, end)
     order = np.argsort(shop.user_hashes[period.users])[: options.max_customers]
     return period.take(np.sort(order))
-
-
-def _microseconds(time: datetime) -> int:
-    return (time - _EPOCH) // timedelta(microseconds=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import Final, Protocol
 
@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.evaluation import NextPeriod, id_hashes, popularity, tie_keys, top_k, truth_kind
-from recsys.interactions import Candidates, EventKind, InteractionLog
+from recsys.interactions import Candidates, EventKind, InteractionLog, as_datetime
 from recsys.ranker import RankerTier
 from recsys.recommender import (
     ItemFilter,
@@ -37,7 +37,6 @@ TIERS: Final = {
 }
 """A bundle's rankers by what they know, and the systems they are in a report."""
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CHUNK_SCORES: Final = 2_000_000
 
 
@@ -127,7 +126,7 @@ class Shop:
     @property
     def as_of(self) -> datetime:
         """The cut."""
-        return _EPOCH + timedelta(microseconds=self.start)
+        return as_datetime(self.start)
 
     @cached_property
     def cold_items(self) -> NDArray[np.int64]:

@@ -1,7 +1,15 @@
 """Shoppers' interactions as arrays: the log, ragged histories and ragged candidates."""
 
 from recsys.interactions.candidates import Candidates
-from recsys.interactions.clock import DAY_US, HOUR_US, WEEKDAYS, floor_to_hour, weekday
+from recsys.interactions.clock import (
+    DAY_US,
+    HOUR_US,
+    WEEKDAYS,
+    as_datetime,
+    floor_to_hour,
+    microseconds,
+    weekday,
+)
 from recsys.interactions.histories import EventKind, Histories
 from recsys.interactions.impressions import NOT_CLICKED, Impressions, ShownItems
 from recsys.interactions.item_lists import ItemLists, place_in_run
@@ -23,7 +31,9 @@ __all__ = [
     "SearchedFor",
     "Searches",
     "ShownItems",
+    "as_datetime",
     "floor_to_hour",
+    "microseconds",
     "place_in_run",
     "place_logits",
     "places",

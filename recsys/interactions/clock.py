@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import numpy as np
@@ -11,6 +12,18 @@ HOUR_US: Final = 3_600_000_000
 DAY_US: Final = 24 * HOUR_US
 WEEKDAYS: Final = 7
 _WEEKDAY_OF_EPOCH: Final = 3
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def microseconds(time: datetime) -> int:
+    """An aware time as arrays hold it."""
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def as_datetime(time_us: int) -> datetime:
+    """The inverse of `microseconds`, in UTC."""
+    return _EPOCH + time_us * _MICROSECOND
 
 
 def floor_to_hour(time_us: int) -> int:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final, TypeVar
 
 from recsys.errors import RequestError
-from recsys.interactions import floor_to_hour
+from recsys.interactions import floor_to_hour, microseconds
 from recsys.recommender.requests import RankRequest, RecommendRequest
 
 REQUESTS_PER_BATCH: Final = 64
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 Asked = TypeVar("Asked", RecommendRequest, RankRequest)
 
 
@@ -69,8 +68,3 @@ class BundleClock:
                 hour = own
             batches[-1].append(request)
         return batches
-
-
-def microseconds(time: datetime) -> int:
-    """Since the epoch."""
-    return (time - _EPOCH) // timedelta(microseconds=1)

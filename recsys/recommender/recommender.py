@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from recsys.bundle import Manifest
 from recsys.errors import RequestError, UnknownItemError
-from recsys.interactions import DAY_US, Candidates, EventKind, ItemLists
+from recsys.interactions import DAY_US, Candidates, EventKind, ItemLists, microseconds
 from recsys.page import Composition, PageComposer
 from recsys.ranker import RankerTier
 from recsys.recommender.answers import Compose, TieredAnswers, as_ranked, ranked_pages
 from recsys.recommender.candidates import filled_up, found_by_query, given, with_items
 from recsys.recommender.cascade import Cascade, Ranking
-from recsys.recommender.clock import Asked, BundleClock, microseconds
+from recsys.recommender.clock import Asked, BundleClock
 from recsys.recommender.contents import Contents
 from recsys.recommender.deadline import NO_DEADLINE, Clock, Deadline
 from recsys.recommender.point_in_time import PointInTime, Shoppers
