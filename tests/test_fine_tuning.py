@@ -93,15 +93,16 @@ class Bench:
     def __init__(self, pretrained: Path, folder: Path, recipe: CrossEncoderConfig = RECIPE) -> None:
         torch.manual_seed(1)
         shape = CrossEncoderShape(
-            join_layer=recipe.join_layer,
+            join_layer=0 if recipe.attention == "plain" else recipe.join_layer,
             max_segments=4,
             segment_max_tokens=8,
             shopper_key_bias=recipe.shopper_key_bias,
+            attention=recipe.attention,
         )
         self.encoder = CrossEncoder(load_bert(str(pretrained)), shape).eval()
         self.encoder.set_dropout(recipe.dropout)
         tokens = TokenTable.build(load_tokenizer(str(pretrained)), shop_texts(), 8)
-        first = min(recipe.frozen_layers, recipe.join_layer)
+        first = min(recipe.frozen_layers, shape.join_layer)
         states = encode_states(self.encoder.bert, tokens, layer=first, precision="fp32")
         rows = TextRows(tokens, states if first else None)
         self.train = Examples(golden_groups(64, seed=1), rows)
@@ -173,6 +174,17 @@ def test_layers_below_the_join_can_be_tuned_too(bench: Make) -> None:
     changed = {name for name in before if not np.array_equal(before[name], after[name])}
     layers = {int(name.split(".")[3]) for name in changed if ".layer." in name}
     assert layers == {2, 3, 4, 5}
+
+
+def test_the_same_job_tunes_the_plain_pattern(bench: Make) -> None:
+    made = bench(RECIPE.model_copy(update={"attention": "plain", "epochs": 2.0}))
+    before = made.weights()
+    found = evaluations(made.fit())
+    assert max(found.values()) > found[0] + 0.2
+    after = made.weights()
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert "item_bias" in changed
+    assert {int(name.split(".")[3]) for name in changed if ".layer." in name} == {4, 5}
 
 
 def test_the_best_weights_are_kept_not_the_last(bench: Make) -> None:

@@ -32,13 +32,17 @@ TITLES += ["blue cup", "", "a box " * 30, *("mug " * words for words in range(14
 BLUE_CUP = TITLES.index("blue cup")
 
 
-@pytest.fixture(scope="module")
-def scorer(tiny_bert: Path) -> TextScorer:
-    shape = CrossEncoderShape(join_layer=3, max_segments=4, shopper_key_bias=0.0)
-    model = CrossEncoder(load_bert(str(tiny_bert)), shape).eval()
+TWO_PART = CrossEncoderShape(join_layer=3, max_segments=4, shopper_key_bias=0.0)
+PLAIN = TWO_PART.model_copy(update={"join_layer": 0, "attention": "plain"})
+
+
+@pytest.fixture(scope="module", params=[TWO_PART, PLAIN], ids=["two-part", "plain"])
+def scorer(request: pytest.FixtureRequest, tiny_bert: Path) -> TextScorer:
+    model = CrossEncoder(load_bert(str(tiny_bert)), request.param).eval()
     tokenizer = load_tokenizer(str(tiny_bert))
     tokens = TokenTable.build(tokenizer, TITLES, 24)
-    states = encode_states(model.bert, tokens, layer=3, precision="fp32")
+    join = request.param.join_layer
+    states = encode_states(model.bert, tokens, layer=join, precision="fp32")
     return TextScorer(model, states, tokenizer, 24, "fp32")
 
 

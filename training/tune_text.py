@@ -164,10 +164,11 @@ def new_cross_encoder(configuration: Configuration) -> CrossEncoder:
     bert = load_bert(configuration.text.pretrained)
     config = configuration.cross_encoder
     shape = CrossEncoderShape(
-        join_layer=config.join_layer,
+        join_layer=0 if config.attention == "plain" else config.join_layer,
         max_segments=configuration.text.shopper_max_segments,
         segment_max_tokens=configuration.text.segment_max_tokens,
         shopper_key_bias=config.shopper_key_bias,
+        attention=config.attention,
     )
     encoder = CrossEncoder(bert, shape)
     encoder.set_dropout(config.dropout)
@@ -181,7 +182,7 @@ def text_rows(
     tokenizer = load_tokenizer(configuration.text.pretrained)
     tokens = TokenTable.build(tokenizer, texts, max_tokens)
     config = configuration.cross_encoder
-    first = min(config.frozen_layers, config.join_layer)
+    first = min(config.frozen_layers, encoder.shape.join_layer)
     if first == 0:
         return TextRows(tokens, None)
     states = encode_states(encoder.bert, tokens, layer=first, precision=config.precision)

@@ -56,11 +56,18 @@ class CrossEncoderConfig(Section):
     """First layer in which item tokens see shopper tokens; below it both are read apart. A request
     pays for the layers from it up, for all its candidates."""
 
+    attention: Literal["two_part", "plain"] = "two_part"
+    """`two_part`: from the join layer up, item tokens attend to the item and the shopper, shopper
+    tokens to their own text only. `plain`, to compare with: item and shopper are one sequence in
+    which everything attends to everything from layer 0, whatever `join_layer` says; a request then
+    pays for all layers over both texts, for each of its candidates."""
+
     frozen_layers: int = Field(default=4, ge=0)
     """Lowest transformer layers kept as pretrained; the embeddings are frozen with the first."""
 
     shopper_key_bias: float = -4.0
-    """Start of the learned logit bias on shopper keys: strongly negative starts at zero-shot."""
+    """Start of the learned logit bias on shopper keys, in the plain pattern on all keys of other
+    texts: strongly negative starts at zero-shot."""
 
     click_weight: float = Field(default=0.5, ge=0)
     """Weight of the click output's binary cross-entropy."""

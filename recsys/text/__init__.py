@@ -3,7 +3,7 @@
 from recsys.text.bi_encoder import BiEncoder
 from recsys.text.calibration import Calibration
 from recsys.text.clean import clean
-from recsys.text.cross_encoder import CLICK, PURCHASE, CrossEncoder, CrossEncoderShape, ShopperSide
+from recsys.text.cross_encoder import CLICK, PURCHASE, CrossEncoder, CrossEncoderShape
 from recsys.text.encode import autocast, encode_states, encode_vectors
 from recsys.text.pair_scores import PairScores
 from recsys.text.pretrained import load_bert, load_tokenizer, locate
@@ -15,6 +15,7 @@ from recsys.text.render import (
     render_shoppers,
 )
 from recsys.text.scorer import TextScorer
+from recsys.text.shopper_side import ShopperSide
 from recsys.text.tables import StateTable, TokenTable
 
 __all__ = [

@@ -1,18 +1,20 @@
-"""The two-part cross-encoder: items and shopper apart below the join layer, joined above it.
+"""The cross-encoder: items and shopper apart below the join layer, joined above it.
 
-Below the join layer every text is read by itself, so the states of an item at the join layer
-are computed once and stored. The shopper's side is a list of segments (the query, or the texts of
-items), read by themselves to the top; from the join layer up, an item's tokens attend to the item
-and to the keys and values of all segments, which are shared by all candidates of a request. The
-head compares the pooled item with each pooled segment and starts at the untuned similarity, so
+The shopper's side is a list of segments (the query, or the texts of items). In the two-part pattern
+every text is read by itself below the join layer, so the states of an item at the join layer are
+computed once and stored. The segments are read by themselves to the top; from the join layer up, an
+item's tokens attend to the item and to the keys and values of all segments, which are shared by all
+candidates of a request. In the plain pattern, there for comparison, item and segments are one
+sequence in which everything attends to everything from the first layer on.
+
+The head compares the pooled item with each pooled segment and starts at the untuned similarity, so
 that fine-tuning begins where the pretrained model stands.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -37,7 +39,10 @@ from recsys.text.bert import (
     split_heads,
     write_bert_config,
 )
+from recsys.text.head import SimilarityHead
+from recsys.text.plain_pass import KeyBiases, PlainPass
 from recsys.text.render import ShopperTextKind
+from recsys.text.shopper_side import MASKED, ShopperSide, ShopperTokens, compact, on_grid
 
 WEIGHTS_FILE: Final = "model.safetensors"
 SHAPE_FILE: Final = "cross_encoder.json"
@@ -45,8 +50,7 @@ BERT_FILE: Final = "bert.json"
 CLICK, PURCHASE = 0, 1
 """Columns of the logits."""
 
-MASKED: Final = -1e4
-"""Logit of what may not be attended to."""
+Attention = Literal["two_part", "plain"]
 
 
 class CrossEncoderShape(BaseModel):
@@ -61,29 +65,14 @@ class CrossEncoderShape(BaseModel):
     """Segments on the shopper's side."""
 
     segment_max_tokens: int = 16
-    """Tokens of a segment, from its front, that candidates attend to; its vector pools all."""
+    """Tokens of a segment, from its front, that candidates attend to; its vector pools all. In the
+    plain pattern the others are not read."""
 
     shopper_key_bias: float
-    """Start value of the logit bias on shopper keys."""
+    """Start value of the logit bias on keys of other texts."""
 
-
-@dataclass(frozen=True)
-class ShopperSide:
-    """The shopper's side of b requests, ready to be shared by their candidates.
-
-    Attributes:
-        keys: per joined layer, (b, heads, l, d / heads), l tokens of all segments.
-        values: as `keys`.
-        biases: per joined layer, (b, heads, 1, l): learned logit bias; masked tokens are far below.
-        vectors: float32 (b, s, d), pooled unit vectors of the segments.
-        present: bool (b, s), true for segments.
-    """
-
-    keys: list[Tensor]
-    values: list[Tensor]
-    biases: list[Tensor]
-    vectors: Tensor
-    present: Tensor
+    attention: Attention = "two_part"
+    """Who attends to whom from the join layer up; the plain pattern is joined from layer 0."""
 
 
 class CrossEncoder(nn.Module):
@@ -94,17 +83,13 @@ class CrossEncoder(nn.Module):
         shape: join layer and segments.
 
     Raises:
-        ModelError: the join layer is not below the top of the model.
+        ModelError: the join layer is not below the top of the model, or not 0 in the plain pattern.
     """
 
     def __init__(self, bert: BertModel, shape: CrossEncoderShape) -> None:
         super().__init__()
         depth = layer_count(bert)
-        if not 0 <= shape.join_layer < depth:
-            raise ModelError(
-                f"join_layer is {shape.join_layer}; this model has {depth} layers, so it must be "
-                f"0 to {depth - 1}"
-            )
+        _check_join_layer(shape, depth)
         heads = bert.config.num_attention_heads
         joined = depth - shape.join_layer
         self.bert = bert
@@ -113,7 +98,9 @@ class CrossEncoder(nn.Module):
             torch.full((joined, heads, len(ShopperTextKind)), shape.shopper_key_bias)
         )
         self.segment_bias = nn.Parameter(torch.zeros(joined, heads, shape.max_segments))
-        self.head = _Head(bert.config.hidden_size, shape.max_segments)
+        if shape.attention == "plain":
+            self.item_bias = nn.Parameter(torch.full((joined, heads), shape.shopper_key_bias))
+        self.head = SimilarityHead(bert.config.hidden_size, shape.max_segments)
 
     @property
     def joined_layers(self) -> list[BertLayer]:
@@ -141,7 +128,7 @@ class CrossEncoder(nn.Module):
     def shopper_side(
         self, states: Tensor, mask: Tensor, segments: Tensor, kind: Tensor
     ) -> ShopperSide:
-        """Read the segments to the top.
+        """Read the segments to the top; in the plain pattern, put their tokens side by side.
 
         Args:
             states: (u, t, d), join-layer states of the u distinct segment texts; u may be 0.
@@ -157,7 +144,10 @@ class CrossEncoder(nn.Module):
         row = segments.clamp(min=0)
         shared = mask[row] & present.unsqueeze(-1)
         shared[..., self.shape.segment_max_tokens :] = False
-        place, token_segment, tokens = _compact(shared, row)
+        place, token_segment, tokens = compact(shared, row)
+        if self.shape.attention == "plain":
+            together = ShopperTokens(states.flatten(0, 1)[place], token_segment, tokens, kind)
+            return ShopperSide([], [], [], states.new_zeros(*row.shape, 0), present, together)
         keys, values, biases = [], [], []
         for depth, layer in enumerate(self.joined_layers):
             _, key, value = split_heads(layer, states)
@@ -180,12 +170,14 @@ class CrossEncoder(nn.Module):
             float32 (b, k, 2): raw logits of click and purchase. A pair's logits don't depend on the
             other candidates, their order or the padding (up to rounding).
         """
+        if shopper.tokens is not None:
+            return self.plain_pass().logits(states, mask, shopper)
         b, k, t, _ = states.shape
         place = mask.flatten().nonzero().squeeze(1)
         tokens = states.flatten(0, 2)[place]
         for depth, layer in enumerate(self.joined_layers):
             query, key, value = (
-                _on_grid(part, place, (b, k, t)) for part in split_heads(layer, tokens)
+                on_grid(part, place, (b, k, t)) for part in split_heads(layer, tokens)
             )
             context = _joint_attention((query, key, value), mask, shopper, depth)
             tokens = finish_layer(layer, context.flatten(0, 2)[place], tokens)
@@ -193,8 +185,13 @@ class CrossEncoder(nn.Module):
         total = tokens.new_zeros(b * k, tokens.shape[-1], dtype=torch.float32)
         total = total.index_add(0, place // t, tokens.float())
         item = functional.normalize(total.view(b, k, -1) / count, dim=-1)
-        logits: Tensor = self.head(item, shopper)
+        logits: Tensor = self.head(item, shopper.vectors, shopper.present)
         return logits
+
+    def plain_pass(self) -> PlainPass:
+        """The plain pattern's way through the layers, over these very weights."""
+        biases = KeyBiases(self.kind_bias, self.segment_bias, self.item_bias)
+        return PlainPass(self.joined_layers, biases, self.head)
 
     def _bias(self, depth: int, token_segment: Tensor, kind: Tensor, tokens: Tensor) -> Tensor:
         by_segment = self.segment_bias[depth][:, token_segment].transpose(0, 1)
@@ -227,83 +224,17 @@ class CrossEncoder(nn.Module):
         return model.eval()
 
 
-class _Head(nn.Module):
-    """Compares the pooled item with the pooled segments; starts at the untuned similarity.
-
-    With unit vectors i of the item and v of the n segments, and recency weights r that sum to 1
-    over the segments, a logit is `SCALE * w · (best, soft, matched) + u · i + bias`: the highest
-    cosine, the cosines' mean weighted by `softmax(SHARPNESS * cosine)`, and the match of item and
-    profile in a learned metric, `(A i) · (A sum(r v)) * n ** growth`. It starts as `SCALE * (0.08
-    best + 0.02 mean cosine) - 5`: A is the identity, r is even, u and growth are zero.
-    """
-
-    SCALE = 100.0
-    """Large, so that one learning rate suits the weights and the biases."""
-
-    SHARPNESS = 10.0
-
-    def __init__(self, hidden: int, max_segments: int) -> None:
-        super().__init__()
-        self.similarity = nn.Linear(3, 2)
-        self.recency = nn.Parameter(torch.zeros(max_segments))
-        self.growth = nn.Parameter(torch.zeros(()))
-        self.metric = nn.Linear(hidden, hidden, bias=False)
-        self.appeal = nn.Linear(hidden, 2, bias=False)
-        with torch.no_grad():
-            self.similarity.weight.copy_(torch.tensor([0.08, 0.0, 0.02]).expand(2, 3))
-            self.similarity.bias.fill_(-0.05)
-            nn.init.eye_(self.metric.weight)
-            self.appeal.weight.zero_()
-
-    def forward(self, item: Tensor, shopper: ShopperSide) -> Tensor:
-        """Logits float32 (b, k, 2) of pooled items (b, k, d), always in full precision."""
-        with torch.autocast("cpu", enabled=False):
-            return self._logits(item, shopper)
-
-    def _logits(self, item: Tensor, shopper: ShopperSide) -> Tensor:
-        present = shopper.present.unsqueeze(1)
-        cosine = item @ shopper.vectors.transpose(1, 2)
-        best = cosine.masked_fill(~present, -1.0).amax(-1).masked_fill(~present.any(-1), 0.0)
-        soft = (_weights(self.SHARPNESS * cosine, present) * cosine).sum(-1)
-        recent = _weights(self.recency[: cosine.shape[-1]].expand_as(present), present)
-        count = present.sum(-1, keepdim=True).clamp(min=1)
-        profile = recent @ shopper.vectors * count**self.growth
-        matched = (self.metric(item) @ self.metric(profile).transpose(1, 2)).squeeze(-1)
-        compared = self.similarity(torch.stack([best, soft, matched], dim=-1))
-        logits: Tensor = self.SCALE * compared + self.appeal(item)
-        return logits
-
-
-def _compact(present: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Move each request's existing tokens to the front and cut to the longest request.
-
-    Args:
-        present: bool (b, s, t).
-        row: int64 (b, s), rows of the segments' states (u, t, d).
-
-    Returns:
-        Each kept token's place in the flattened states (b, l), its segment (b, l), and whether it
-        exists (b, l).
-    """
-    b, s, t = present.shape
-    flat = present.view(b, s * t)
-    length = max(int(flat.sum(1).max()), 1) if b else 1
-    order = torch.argsort(~flat, dim=1, stable=True)[:, :length]
-    place = (row.unsqueeze(-1) * t + torch.arange(t)).view(b, s * t)
-    return place.gather(1, order), order // t, flat.gather(1, order)
-
-
-def _weights(logits: Tensor, present: Tensor) -> Tensor:
-    """Softmax over the present segments; all zero where there are none."""
-    weights = logits.masked_fill(~present, MASKED).softmax(-1)
-    return weights * present
-
-
-def _on_grid(part: Tensor, place: Tensor, grid: tuple[int, int, int]) -> Tensor:
-    """Heads (n, heads, size) of the existing tokens at their places in (b, k, t, heads, size)."""
-    b, k, t = grid
-    padded = part.new_zeros(b * k * t, *part.shape[1:])
-    return padded.index_copy(0, place, part).view(b, k, t, *part.shape[1:])
+def _check_join_layer(shape: CrossEncoderShape, depth: int) -> None:
+    if not 0 <= shape.join_layer < depth:
+        raise ModelError(
+            f"join_layer is {shape.join_layer}; this model has {depth} layers, so it must be "
+            f"0 to {depth - 1}"
+        )
+    if shape.attention == "plain" and shape.join_layer:
+        raise ModelError(
+            f"join_layer is {shape.join_layer}, but the plain attention pattern joins item and "
+            "shopper from layer 0"
+        )
 
 
 def _joint_attention(

@@ -16,8 +16,9 @@ from torch.nn import functional
 from transformers.models.bert.modeling_bert import BertLayer
 
 from recsys.text.bert import finish_layer
-from recsys.text.cross_encoder import MASKED, CrossEncoder, ShopperSide
+from recsys.text.cross_encoder import CrossEncoder
 from recsys.text.length_groups import LengthGroup, LengthGroups
+from recsys.text.shopper_side import MASKED, ShopperSide
 
 _ROWS_OF_HEAD: Final = 16
 """The head's rows are filled up to a multiple: fewer take other kernels, which round otherwise."""
@@ -120,7 +121,7 @@ class JoinedLayers:
         items = functional.normalize(texts.mean(states), dim=-1)
         count = len(items)
         items = functional.pad(items, (0, 0, 0, -count % _ROWS_OF_HEAD))
-        logits: Tensor = self._head(items[None], shopper)[0, :count]
+        logits: Tensor = self._head(items[None], shopper.vectors, shopper.present)[0, :count]
         return logits
 
 

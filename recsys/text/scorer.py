@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from recsys.interactions import Candidates
-from recsys.text.cross_encoder import CrossEncoder, ShopperSide
+from recsys.text.cross_encoder import CrossEncoder
 from recsys.text.encode import Advance, Precision, batches_by_length, encode_states
 from recsys.text.joined_layers import JoinedLayers
 from recsys.text.length_groups import LengthGroups
 from recsys.text.pair_scores import PairScores
+from recsys.text.plain_pass import PlainLayers
 from recsys.text.render import ShopperTexts
+from recsys.text.shopper_side import ShopperSide
 from recsys.text.tables import StateTable, TokenTable
 
 TOKENS_PER_CHUNK: Final = 2_048
@@ -73,8 +75,11 @@ class TextScorer:
         )
 
     @cached_property
-    def _layers(self) -> JoinedLayers:
-        return JoinedLayers(self.model, _DTYPES[self.precision])
+    def _layers(self) -> JoinedLayers | PlainLayers:
+        shape, dtype = self.model.shape, _DTYPES[self.precision]
+        if shape.attention == "plain":
+            return PlainLayers(self.model.plain_pass(), shape.segment_max_tokens, dtype)
+        return JoinedLayers(self.model, dtype)
 
     @staticmethod
     def _requests(candidates: Candidates) -> Iterator[slice]:

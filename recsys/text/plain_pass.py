@@ -1,0 +1,167 @@
+"""The plain pattern: item and shopper as one sequence, everything attends to everything.
+
+Every text keeps its own positions, as in the two-part pattern; what differs is who attends to whom.
+Keys of another text have a learned logit bias: with a strongly negative one every text starts by
+reading itself, as the pretrained model does.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers.models.bert.modeling_bert import BertLayer
+
+from recsys.text.bert import finish_layer, mean_pool, split_heads
+from recsys.text.head import SimilarityHead
+from recsys.text.length_groups import LengthGroup, LengthGroups
+from recsys.text.shopper_side import MASKED, ShopperSide, ShopperTokens, on_grid
+
+_ITEM: Final = -1
+_CELLS_PER_PASS: Final = 1 << 19
+"""Of the attention scores of a head, which bounds the memory of a pass."""
+
+
+class KeyBiases(NamedTuple):
+    """Learned logit biases on keys of another text, by layer and head.
+
+    Attributes:
+        kind: (layers, heads, kinds), on shopper keys by where the shopper's text comes from.
+        segment: (layers, heads, segments), added to `kind` by place.
+        item: (layers, heads), on item keys.
+    """
+
+    kind: Tensor
+    segment: Tensor
+    item: Tensor
+
+    def on_keys(self, depth: int, shopper: ShopperTokens, item_tokens: int) -> Tensor:
+        """(b, heads, t + l), of the item's t tokens and then the shopper's l."""
+        by_segment = self.segment[depth][:, shopper.segment].transpose(0, 1)
+        by_kind = self.kind[depth].T[shopper.kind].unsqueeze(-1)
+        item = self.item[depth][None, :, None].expand(len(shopper.states), -1, item_tokens)
+        return torch.cat([item, by_kind + by_segment], dim=-1)
+
+
+@dataclass(frozen=True)
+class PlainPass:
+    """A BERT's layers and the head, reading item and shopper together.
+
+    Attributes:
+        layers: from the first to the last.
+        biases: of those layers.
+        head: compares what was pooled.
+    """
+
+    layers: Sequence[BertLayer]
+    biases: KeyBiases
+    head: SimilarityHead
+
+    def logits(self, states: Tensor, mask: Tensor, shopper: ShopperSide) -> Tensor:
+        """Raw logits float32 (b, k, 2); see `CrossEncoder.score`."""
+        b, k, t, size = states.shape
+        if shopper.tokens is None:
+            raise ValueError("this shopper's side was made for the two-part pattern")
+        tokens = shopper.tokens
+        grid = (b, k, t + tokens.states.shape[1])
+        together = torch.cat([states, _for_each(tokens.states, k)], dim=2)
+        exists = torch.cat([mask, _for_each(tokens.exists, k)], dim=2)
+        owner = functional.pad(tokens.segment, (t, 0), value=_ITEM)
+        apart = owner.unsqueeze(2) != owner.unsqueeze(1)
+        place = exists.flatten().nonzero().squeeze(1)
+        rows = together.flatten(0, 2)[place]
+        for depth, layer in enumerate(self.layers):
+            query, key, value = (on_grid(part, place, grid) for part in split_heads(layer, rows))
+            bias = self.biases.on_keys(depth, tokens, t).unsqueeze(2) * apart.unsqueeze(1)
+            context = _attended((query, key, value), bias, exists)
+            rows = finish_layer(layer, context.flatten(0, 2)[place], rows)
+        together = on_grid(rows, place, grid)
+        item = mean_pool(together[:, :, :t], mask)
+        vectors = _pooled_segments(together[:, :, t:], tokens, shopper.present)
+        present = _for_each(shopper.present, k)
+        logits: Tensor = self.head(
+            item.view(b * k, 1, size), vectors.flatten(0, 1), present.flatten(0, 1)
+        )
+        return logits.view(b, k, 2)
+
+    def cast(self, dtype: torch.dtype) -> Self:
+        """A copy with layers and biases in `dtype`; the head stays as it is."""
+        with torch.inference_mode():
+            layers = [copy.deepcopy(layer).eval().to(dtype) for layer in self.layers]
+            biases = KeyBiases(*(bias.detach().to(dtype) for bias in self.biases))
+            return type(self)(layers, biases, copy.deepcopy(self.head).eval())
+
+
+class PlainLayers:
+    """The plain pattern as scoring runs it: one request at a time, weights cast once.
+
+    Args:
+        model: in the plain pattern; later changes of its weights are not seen.
+        segment_max_tokens: tokens of a segment that are read, from its front.
+        dtype: of weights and states; pooling and head are always float32.
+    """
+
+    def __init__(self, model: PlainPass, segment_max_tokens: int, dtype: torch.dtype) -> None:
+        self._pass = model.cast(dtype)
+        self._segment_max_tokens = segment_max_tokens
+        self._dtype = dtype
+
+    @torch.inference_mode()
+    def shopper_side(self, states: Tensor, texts: LengthGroups, kind: int) -> ShopperSide:
+        """The tokens of one request's segments; see `JoinedLayers.shopper_side`."""
+        kept = texts.exists & (texts.within < self._segment_max_tokens)
+        segment, read = texts.text[kept][None], states[kept][None].to(self._dtype)
+        exists = torch.ones_like(segment, dtype=torch.bool)
+        present = torch.ones(1, len(texts.order), dtype=torch.bool)
+        if not len(texts.order):
+            present = torch.zeros(1, 1, dtype=torch.bool)
+        tokens = ShopperTokens(read, segment, exists, torch.tensor([kind]))
+        return ShopperSide([], [], [], read.new_zeros(*present.shape, 0), present, tokens)
+
+    @torch.inference_mode()
+    def logits(self, states: Tensor, texts: LengthGroups, shopper: ShopperSide) -> Tensor:
+        """Raw logits float32 (k, 2) of k candidates; see `JoinedLayers.logits`."""
+        found = torch.empty(len(texts.order), 2)
+        done = 0
+        for group in texts.groups:
+            own = texts.order[done : done + (group.rows.stop - group.rows.start) // group.width]
+            found[own] = self._of_group(states[group.rows].to(self._dtype), group, shopper)
+            done += len(own)
+        return found
+
+    def _of_group(self, states: Tensor, group: LengthGroup, shopper: ShopperSide) -> Tensor:
+        states = states.unflatten(0, (-1, group.width))
+        whole = torch.ones(states.shape[:2], dtype=torch.bool)
+        mask = whole if group.mask is None else group.mask
+        length = group.width + (shopper.tokens.states.shape[1] if shopper.tokens else 0)
+        pairs = max(_CELLS_PER_PASS // length**2, 1)
+        parts = zip(states.split(pairs), mask.split(pairs), strict=True)
+        return torch.cat([self._pass.logits(one[None], of[None], shopper)[0] for one, of in parts])
+
+
+def _for_each(part: Tensor, count: int) -> Tensor:
+    """(b, ...) as (b, count, ...), the same for each candidate."""
+    return part.unsqueeze(1).expand(-1, count, *part.shape[1:])
+
+
+def _attended(heads: tuple[Tensor, Tensor, Tensor], bias: Tensor, exists: Tensor) -> Tensor:
+    """Attention over heads (b, k, n, heads, size) with a bias (b, heads, n, n): (b, k, n, d)."""
+    query, key, value = (part.transpose(2, 3) for part in heads)
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2) + bias.unsqueeze(1)
+    scores = scores.masked_fill(~exists[:, :, None, None], MASKED)
+    context: Tensor = scores.softmax(-1).to(value.dtype) @ value
+    return context.transpose(2, 3).flatten(-2)
+
+
+def _pooled_segments(states: Tensor, tokens: ShopperTokens, present: Tensor) -> Tensor:
+    """Unit vectors float32 (b, k, s, d) of the segments in states (b, k, l, d)."""
+    slots = torch.arange(present.shape[1], device=present.device)
+    member = (tokens.segment.unsqueeze(1) == slots[:, None]) & tokens.exists.unsqueeze(1)
+    with torch.autocast(states.device.type, enabled=False):
+        total = member.float().unsqueeze(1) @ states.float()
+    return functional.normalize(total, dim=-1)
