@@ -10,8 +10,10 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from statsmodels.stats.multitest import multipletests
 
 from recsys.evaluation import (
+    benjamini_hochberg,
     bootstrap_difference,
     bootstrap_differences,
     bootstrap_means,
@@ -95,3 +97,24 @@ def test_holm_takes_no_comparison_and_refuses_what_is_no_probability() -> None:
     for wrong in (-0.1, 1.1, np.nan):
         with pytest.raises(ValueError, match="between 0 and 1"):
             holm(np.array([0.5, wrong]))
+
+
+# the vector that statsmodels checks against R's multtest
+TEN = np.array(
+    [
+        *(0.838541367553, 0.642193923795, 0.680845947633, 0.967833824309, 0.71626938238),
+        *(0.177096952723, 5.23656777208e-05, 0.0202732688798, 0.00028140506198, 0.0149877310796),
+    ]
+)
+
+
+def test_false_discovery_rate_equals_the_published_values() -> None:
+    smallest = np.sort(benjamini_hochberg(TEN))[:4]
+    assert smallest.tolist() == pytest.approx([5.2366e-4, 1.40703e-3, 0.0499591, 0.0506832], 1e-5)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_corrections_equal_those_of_statsmodels(p_values: list[float]) -> None:
+    values = np.array(p_values)
+    for ours, method in ((holm, "holm"), (benjamini_hochberg, "fdr_bh")):
+        assert ours(values) == pytest.approx(multipletests(values, method=method)[1])

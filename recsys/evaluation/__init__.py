@@ -35,7 +35,7 @@ from recsys.evaluation.metrics import (
     recall,
     reciprocal_rank,
 )
-from recsys.evaluation.multiple_tests import holm
+from recsys.evaluation.multiple_tests import benjamini_hochberg, holm
 from recsys.evaluation.protocol import (
     NextPeriod,
     history_segments,
@@ -54,6 +54,7 @@ __all__ = [
     "ReliabilityTable",
     "SourceRecall",
     "average_precision",
+    "benjamini_hochberg",
     "bootstrap_calibration",
     "bootstrap_difference",
     "bootstrap_differences",

@@ -1,0 +1,107 @@
+"""Controlled experiments: assignment, estimates, tests, sequences, power, interleaving."""
+
+from recsys.experiments.assignment import (
+    EXPOSED,
+    HELD,
+    HOLDOUT,
+    Arm,
+    Assignment,
+    Experiment,
+    ExperimentPlan,
+    choose,
+    share_of,
+)
+from recsys.experiments.covariates import AdjustedComparison, Observed, adjusted
+from recsys.experiments.effects import (
+    LEVEL,
+    Comparison,
+    Effect,
+    difference_of_proportions,
+    log_ratio_of_proportions,
+)
+from recsys.experiments.guardrails import NonInferiority, Outcome, non_inferiority
+from recsys.experiments.interleaving import (
+    FIRST,
+    NOBODY,
+    SECOND,
+    DraftedList,
+    Preference,
+    preference,
+    team_draft,
+)
+from recsys.experiments.labels import UNNAMED, arm_label, join_labels, read_labels
+from recsys.experiments.power import (
+    ALPHA,
+    POWER,
+    detectable_effect,
+    power_of_proportions,
+    power_of_t_test,
+    power_of_z_test,
+    proportion_effect,
+    sample_size,
+)
+from recsys.experiments.sample_ratio import STOP_BELOW, SampleRatio, sample_ratio
+from recsys.experiments.samples import Sample, linearised_ratio, winsorised, winsorising_cap
+from recsys.experiments.sequential import (
+    TUNED_FOR,
+    always_valid_interval,
+    always_valid_p_value,
+    bernoulli_sequence,
+    mixture_precision,
+    normal_mixture_bound,
+)
+
+__all__ = [
+    "ALPHA",
+    "EXPOSED",
+    "FIRST",
+    "HELD",
+    "HOLDOUT",
+    "LEVEL",
+    "NOBODY",
+    "POWER",
+    "SECOND",
+    "STOP_BELOW",
+    "TUNED_FOR",
+    "UNNAMED",
+    "AdjustedComparison",
+    "Arm",
+    "Assignment",
+    "Comparison",
+    "DraftedList",
+    "Effect",
+    "Experiment",
+    "ExperimentPlan",
+    "NonInferiority",
+    "Observed",
+    "Outcome",
+    "Preference",
+    "Sample",
+    "SampleRatio",
+    "adjusted",
+    "always_valid_interval",
+    "always_valid_p_value",
+    "arm_label",
+    "bernoulli_sequence",
+    "choose",
+    "detectable_effect",
+    "difference_of_proportions",
+    "join_labels",
+    "linearised_ratio",
+    "log_ratio_of_proportions",
+    "mixture_precision",
+    "non_inferiority",
+    "normal_mixture_bound",
+    "power_of_proportions",
+    "power_of_t_test",
+    "power_of_z_test",
+    "preference",
+    "proportion_effect",
+    "read_labels",
+    "sample_ratio",
+    "sample_size",
+    "share_of",
+    "team_draft",
+    "winsorised",
+    "winsorising_cap",
+]
