@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "recsys.ranker",
         "recsys.evaluation",
         "recsys.experiments",
+        "recsys.off_policy",
         "recsys.page",
         "recsys.simulation",
         "recsys.state",

@@ -11,7 +11,12 @@ from recsys.interactions.clock import (
     weekday,
 )
 from recsys.interactions.histories import EventKind, Histories
-from recsys.interactions.impressions import NOT_CLICKED, Impressions, ShownItems
+from recsys.interactions.impressions import (
+    NOT_CLICKED,
+    Impressions,
+    ShownItems,
+    first_clicks,
+)
 from recsys.interactions.item_lists import ItemLists, place_in_run
 from recsys.interactions.log import InteractionLog
 from recsys.interactions.position_bias import place_logits, places
@@ -32,6 +37,7 @@ __all__ = [
     "Searches",
     "ShownItems",
     "as_datetime",
+    "first_clicks",
     "floor_to_hour",
     "microseconds",
     "place_in_run",

@@ -21,6 +21,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "validate": ("validate", "Check a dataset against the contract."),
     "train": ("train", "Fine-tune, index, learn to rank, publish a bundle."),
     "evaluate": ("evaluate", "Measure a bundle against peers on later events."),
+    "ope": ("ope", "Evaluate another policy on logged decisions."),
     "bundles": ("bundles", "List and show published bundles."),
     "serve": ("serve", "Answer gRPC calls from the current bundle."),
     "recommend": ("recommend", "Ask a running server and print the answer."),
