@@ -15,6 +15,7 @@
     ├── BundleError                 a bundle or a registry is unusable
     │   ├── BundleNotFoundError     no such version, or nothing published yet
     │   ├── BundleCorruptError      a file is missing, extra, truncated or altered
+    │   ├── BundleSignatureError    its signature is missing or wrong, or it is replayed
     │   ├── RegistryBusyError       another process is publishing
     │   └── WorseBundleError        what was trained ranks worse than what is in service
     ├── RequestError                a request can't be answered as asked; names the field
@@ -80,6 +81,10 @@ class BundleNotFoundError(BundleError):
 
 class BundleCorruptError(BundleError):
     """A file of a bundle is missing, extra, truncated or altered."""
+
+
+class BundleSignatureError(BundleError):
+    """A bundle's signature is missing or another key's, or an old bundle was put back unasked."""
 
 
 class RegistryBusyError(BundleError):

@@ -1,9 +1,10 @@
 """Publishes tiny bundles: for the tests, and as a process of its own that they can harm.
 
 python publisher.py REGISTRY SEED   publishes one
-python publisher.py                 serves lines "REGISTRY <tab> SEED <tab> N" on stdin: a forked
-                                    process publishes, and kills itself just before its N-th
-                                    call that changes the disk; prints its exit code
+python publisher.py                 serves lines "REGISTRY <tab> ACTION <tab> N" on stdin: a forked
+                                    process acts, and kills itself just before its N-th call
+                                    that changes the disk; prints its exit code. An action is
+                                    `publish SEED`, `activate VERSION` or `prune KEEP`
 """
 
 from __future__ import annotations
@@ -59,6 +60,17 @@ def publish(root: Path, seed: int) -> str:
         return registry.publish(staged, describe(seed))
 
 
+def act(root: Path, action: str) -> None:
+    """Run an action as the module's text spells them."""
+    verb, _, object_ = action.partition(" ")
+    if verb == "publish":
+        publish(root, int(object_))
+    elif verb == "activate":
+        Registry(root).activate(object_)
+    else:
+        Registry(root).prune(int(object_))
+
+
 @contextmanager
 def at_call(number: int, fault: Callable[[], None]) -> Iterator[None]:
     """Run `fault` just before the number-th call, from 1 on, that changes the disk."""
@@ -90,12 +102,12 @@ def _kill_myself() -> None:
 
 def _serve() -> None:
     for line in sys.stdin:
-        root, seed, number = line.rstrip("\n").split("\t")
+        root, action, number = line.rstrip("\n").split("\t")
         child = os.fork()
         if child == 0:
             try:
                 with at_call(int(number), _kill_myself):
-                    publish(Path(root), int(seed))
+                    act(Path(root), action)
             except BaseException:  # noqa: BLE001
                 os._exit(1)
             os._exit(0)

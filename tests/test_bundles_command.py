@@ -119,6 +119,6 @@ def test_wrong_usage_ends_with_code_2_and_an_unknown_version_with_3(
 
 
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("list", "show", "activate", "rollback"):
+    for command in ("list", "show", "activate", "rollback", "sign", "prune"):
         assert run(command, "--help") == 0
         assert "Example: recsys bundles" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Publishing survives kill -9 and a failing disk at every call: what is current is always whole."""
+"""The registry survives kill -9 and a failing disk: what is current is always whole."""
 
 from __future__ import annotations
 
@@ -86,10 +86,10 @@ def server() -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def killed_at(server: subprocess.Popen[str], root: Path, number: int) -> int:
+def killed_at(server: subprocess.Popen[str], root: Path, number: int, action: str) -> int:
     assert server.stdin is not None
     assert server.stdout is not None
-    server.stdin.write(f"{root}\t{NEW}\t{number}\n")
+    server.stdin.write(f"{root}\t{action}\t{number}\n")
     server.stdin.flush()
     return int(server.stdout.readline())
 
@@ -100,7 +100,7 @@ def test_kill_before_every_call_that_changes_the_disk_leaves_a_whole_bundle_curr
     codes = []
     for number in range(1, MOST_CALLS):
         root = fresh(before, tmp_path)
-        codes.append(killed_at(server, root, number))
+        codes.append(killed_at(server, root, number, f"publish {NEW}"))
         assert_whole(root)
         assert_next_publish_succeeds(root)
         if codes[-1] == 0:
@@ -108,6 +108,48 @@ def test_kill_before_every_call_that_changes_the_disk_leaves_a_whole_bundle_curr
     assert codes[-1] == 0
     assert set(codes[:-1]) == {-signal.SIGKILL}
     assert len(codes) > 20, "the publisher was not killed at its calls"
+
+
+def test_a_bundle_renamed_by_a_publisher_that_was_killed_becomes_current_without_a_copy(
+    server: subprocess.Popen[str], before: Path, tmp_path: Path
+) -> None:
+    for number in range(1, MOST_CALLS):
+        root = fresh(before, tmp_path)
+        killed_at(server, root, number, f"publish {NEW}")
+        if "v000002" in Registry(root).versions():
+            break
+    assert Registry(root).current() == "v000001"
+    inode = (root / "bundles" / "v000002").stat().st_ino
+    other = tmp_path / "other"
+    shutil.copytree(root, other)
+    Registry(other).activate("v000002")
+    assert Registry(other).current() == "v000002"
+    assert publisher.publish(root, NEW) == Registry(root).current() == "v000002"
+    assert (root / "bundles" / "v000002").stat().st_ino == inode
+
+
+@pytest.mark.parametrize("action", ["activate v000001", "prune 1"])
+def test_kill_while_going_back_or_pruning_leaves_a_whole_bundle_current(
+    server: subprocess.Popen[str], before: Path, tmp_path: Path, action: str
+) -> None:
+    codes = []
+    two = tmp_path / "two"
+    shutil.copytree(before, two)
+    publisher.publish(two, NEW)
+    for number in range(1, MOST_CALLS):
+        root = fresh(two, tmp_path)
+        codes.append(killed_at(server, root, number, action))
+        registry = Registry(root)
+        assert registry.current() in registry.versions()
+        assert all(registry.verify(version) for version in registry.versions())
+        publisher.act(root, action)
+        assert registry.current() == ("v000002" if "prune" in action else "v000001")
+        assert not [path for path in root.rglob("*") if ".tmp" in path.name]
+        if codes[-1] == 0:
+            break
+    assert codes[-1] == 0
+    assert set(codes[:-1]) == {-signal.SIGKILL}
+    assert len(codes) > 4, "it was not killed at its calls"
 
 
 def test_a_failing_disk_leaves_a_whole_bundle_current_and_no_staged_files(
@@ -144,19 +186,36 @@ def codes_under(strace: str, inject: str, before: Path, tmp_path: Path) -> list[
     return codes
 
 
-def test_kill_at_every_write_leaves_a_whole_bundle_current(
-    strace: str, before: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("call", "least"),
+    [
+        ("write", len(publisher.BUILT)),
+        pytest.param("fsync", 12, marks=pytest.mark.slow),
+        pytest.param("rename", 3, marks=pytest.mark.slow),
+    ],
+)
+def test_kill_at_every_system_call_leaves_a_whole_bundle_current(
+    strace: str, before: Path, tmp_path: Path, call: str, least: int
 ) -> None:
-    *killed, last = codes_under(strace, "write:signal=KILL", before, tmp_path)
+    *killed, last = codes_under(strace, f"{call}:signal=KILL", before, tmp_path)
     assert last == 0
     assert set(killed) <= {-signal.SIGKILL, 128 + signal.SIGKILL}
-    assert len(killed) >= len(publisher.BUILT)
+    assert len(killed) >= least
 
 
 def test_a_full_disk_at_every_write_is_an_error_that_leaves_a_whole_bundle_current(
     strace: str, before: Path, tmp_path: Path
 ) -> None:
     *failed, last = codes_under(strace, "write:error=ENOSPC", before, tmp_path)
+    assert last == 0
+    assert set(failed) == {1}, "expected an exception, not a crash"
+
+
+@pytest.mark.slow
+def test_a_disk_that_fails_to_flush_is_an_error_that_leaves_a_whole_bundle_current(
+    strace: str, before: Path, tmp_path: Path
+) -> None:
+    *failed, last = codes_under(strace, "fsync:error=EIO", before, tmp_path)
     assert last == 0
     assert set(failed) == {1}, "expected an exception, not a crash"
 

@@ -12,7 +12,14 @@ from typing import Any
 from pydantic import BaseModel
 from rich.progress import Progress
 
-from recsys.bundle import ManifestFields, Registry, canonical_json, load_arrays, save_arrays
+from recsys.bundle import (
+    ManifestFields,
+    Registry,
+    SigningKey,
+    canonical_json,
+    load_arrays,
+    save_arrays,
+)
 from recsys.config import Configuration
 from recsys.ranker import FitInputs, Ranker, RankerTier
 from recsys.recommender import TASTES, Contents, TextModels, load_tastes, save_tastes
@@ -80,11 +87,13 @@ class TrainingOptions:
         configuration: all stages.
         until: events at or after it are hidden; None takes all.
         allow_worse: publish although a gate is closed.
+        signing_key: signs the bundle; None publishes it unsigned.
     """
 
     configuration: Configuration
     until: datetime | None = None
     allow_worse: bool = False
+    signing_key: SigningKey | None = None
 
 
 def train(
@@ -109,7 +118,7 @@ def train(
     data = read_training_data(dataset, options.until, configuration)
     workspace = Workspace(registry / "work" / _key(data, configuration))
     run = _Run(data, configuration, workspace, progress, threads)
-    bundles = Registry(registry)
+    bundles = Registry(registry, signing_key=options.signing_key)
     gates = check_gates(run.trained(), bundles, progress)
     if not options.allow_worse:
         require_passed(gates)

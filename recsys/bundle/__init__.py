@@ -4,13 +4,18 @@ from recsys.bundle.arrays import load_arrays, save_arrays
 from recsys.bundle.contents import FileEntry
 from recsys.bundle.json_files import canonical_json, load_json, save_json
 from recsys.bundle.manifest import Manifest, ManifestFields
+from recsys.bundle.pruning import Pruned
 from recsys.bundle.registry import Registry
+from recsys.bundle.signing import PublicKey, SigningKey
 
 __all__ = [
     "FileEntry",
     "Manifest",
     "ManifestFields",
+    "Pruned",
+    "PublicKey",
     "Registry",
+    "SigningKey",
     "canonical_json",
     "load_arrays",
     "load_json",

@@ -30,6 +30,7 @@ def write_synced(path: Path, content: bytes) -> None:
 def replace_synced(path: Path, content: bytes) -> None:
     """Write a file in one step: after a crash it has its old content or the new, whole."""
     temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)
     write_synced(temporary, content)
     temporary.rename(path)
     sync_path(path.parent)

@@ -1,6 +1,6 @@
-"""Who may write: a lock for publishing, and staging folders that are known to be in use.
+"""Who writes and who reads: a lock for publishing, staging folders and bundles that are in use.
 
-Both are `flock` locks: the kernel lets go of them when their process ends, however it ends.
+All are `flock` locks: the kernel lets go of them when their process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+from recsys.bundle.durable import sync_path
 from recsys.errors import RegistryBusyError
 
 STAGING_PREFIX: Final = ".tmp-"
@@ -50,6 +51,39 @@ def staging_folder(parent: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def reader_lock(folder: Path) -> Iterator[None]:
+    """Keep a bundle's folder from being removed; any number of readers may, writing is not needed.
+
+    Raises:
+        FileNotFoundError: it is not there, or is being removed.
+    """
+    with ExitStack() as held:
+        try:
+            held.enter_context(_locked(folder, os.O_DIRECTORY, fcntl.LOCK_SH))
+        except BlockingIOError:
+            raise FileNotFoundError(f"{folder} is being removed") from None
+        if not folder.exists():
+            raise FileNotFoundError(f"{folder} was removed")
+        yield
+
+
+def remove_unread(folder: Path) -> bool:
+    """Remove a bundle's folder unless someone reads it; False if so.
+
+    It is out of the readers' sight in one step: what a crash leaves of it is a leftover.
+    """
+    hidden = folder.with_name(f"{STAGING_PREFIX}{uuid4().hex}")
+    try:
+        with _exclusive(folder, os.O_DIRECTORY):
+            folder.rename(hidden)
+            sync_path(folder.parent)
+            shutil.rmtree(hidden, ignore_errors=True)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def remove_leftovers(parent: Path) -> None:
     """Remove the staging folders of processes that are no more."""
     for folder in parent.glob(f"{STAGING_PREFIX}*"):
@@ -69,11 +103,15 @@ def _claim(parent: Path, held: ExitStack) -> Path:
                 return folder
 
 
+def _exclusive(path: Path, flags: int) -> AbstractContextManager[None]:
+    return _locked(path, flags, fcntl.LOCK_EX)
+
+
 @contextmanager
-def _exclusive(path: Path, flags: int) -> Iterator[None]:
+def _locked(path: Path, flags: int, kind: int) -> Iterator[None]:
     descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o666)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         yield
     finally:
         os.close(descriptor)

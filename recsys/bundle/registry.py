@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from recsys.bundle.contents import (
     FileEntry,
@@ -14,7 +15,13 @@ from recsys.bundle.contents import (
     staged_entry,
 )
 from recsys.bundle.durable import sync_folders, sync_path, write_synced
-from recsys.bundle.locks import STAGING_PREFIX, publisher_lock, remove_leftovers, staging_folder
+from recsys.bundle.locks import (
+    STAGING_PREFIX,
+    publisher_lock,
+    reader_lock,
+    remove_leftovers,
+    staging_folder,
+)
 from recsys.bundle.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -23,23 +30,52 @@ from recsys.bundle.manifest import (
     version_number,
 )
 from recsys.bundle.pointers import read_pointer, write_pointer
-from recsys.errors import BundleCorruptError, BundleError, BundleNotFoundError
+from recsys.bundle.pruning import Pruned
+from recsys.bundle.signing import (
+    SIGNATURE_NAME,
+    PublicKey,
+    RollbackOrder,
+    SigningKey,
+    require_order,
+    require_signature,
+    write_signature,
+)
+from recsys.errors import (
+    BundleCorruptError,
+    BundleError,
+    BundleNotFoundError,
+    BundleSignatureError,
+)
+
+_UNLISTED: Final = (MANIFEST_NAME, SIGNATURE_NAME)
 
 
 class Registry:
     """Published bundles in a folder; nothing is created before the first `stage`.
 
-    Layout: `bundles/<version>/` with the files and `MANIFEST.json`, `CURRENT` (the served version),
-    `HIGHEST` (the last version ever given). Reading needs no lock and no write permission.
+    Layout: `bundles/<version>/` with the files, `MANIFEST.json` and, where it was signed,
+    `MANIFEST.sig`; `CURRENT` (the served version), `HIGHEST` (the last version ever given) and
+    `ROLLBACK.json` (see `RollbackOrder`). Reading needs no write permission.
 
     Args:
         root: the registry's folder.
+        public_key: trust only bundles that were signed with its signing key, and an older one than
+            the newest of them only by order. None trusts whoever may write into the folder.
+        signing_key: sign what is published, and orders to go back; its public key is then trusted.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        public_key: PublicKey | None = None,
+        signing_key: SigningKey | None = None,
+    ) -> None:
         self.root = root
+        self._signing_key = signing_key
+        self._public_key = public_key or (signing_key.public if signing_key else None)
         self._bundles = root / "bundles"
-        self._current = root / "CURRENT"
+        self.pointer = root / "CURRENT"
         self._highest = root / "HIGHEST"
 
     def versions(self) -> list[str]:
@@ -58,15 +94,19 @@ class Registry:
         names = [folder.name for folder in self._bundles.iterdir() if version_number(folder.name)]
         return sorted(names, key=lambda name: version_number(name) or 0)
 
-    def current(self) -> str:
-        """The version that is served.
+    def current(self, seen: str | None = None) -> str:
+        """The version that is to be served.
+
+        Args:
+            seen: with a public key, the newest version known otherwise; to spot a replay.
 
         Raises:
             BundleNotFoundError: nothing is published, or the served bundle's folder is gone.
             BundleCorruptError: the pointer does not hold a version name.
+            BundleSignatureError: it is older than another trusted one, without an order.
         """
         published = self.versions()
-        version = read_pointer(self._current)
+        version = read_pointer(self.pointer)
         if version is None:
             advice = (
                 f"choose one with `recsys bundles activate {published[-1]} --registry {self.root}`"
@@ -75,6 +115,8 @@ class Registry:
             )
             raise BundleNotFoundError(f"the registry {self.root} serves no bundle yet; {advice}")
         self.folder(version)
+        if self._public_key is not None:
+            self._require_order(version, seen, self._public_key)
         return version
 
     def folder(self, version: str | None = None) -> Path:
@@ -98,12 +140,16 @@ class Registry:
         Raises:
             BundleNotFoundError: there is no such version.
             BundleCorruptError: the manifest is missing, altered or another version's.
+            BundleSignatureError: there is a public key, and the manifest is not signed for it.
         """
         path = self.folder(version) / MANIFEST_NAME
         with _disk(f"reading {path}"):
             if fault := format_fault(path) if path.exists() else "is missing":
                 raise _damaged(version, f"{MANIFEST_NAME} {fault}")
             content = path.read_bytes()
+        if self._public_key is not None:
+            with _disk(f"reading the signature of {version}"):
+                require_signature(path.parent, content, self._public_key)
         try:
             manifest = Manifest.from_bytes(content)
         except BundleCorruptError as error:
@@ -118,16 +164,32 @@ class Registry:
         Raises:
             BundleNotFoundError: there is no such version.
             BundleCorruptError: a file is missing, extra, truncated, altered or no regular file.
+            BundleSignatureError: as in `manifest`.
         """
         manifest = self.manifest(version)
-        found = files_in(self.folder(version))
-        found.pop(MANIFEST_NAME, None)
+        found = _contents_of(self.folder(version))
         for name in sorted(found.keys() | manifest.files.keys()):
             with _disk(f"reading {name!r} of bundle {version}"):
                 fault = published_fault(found.get(name), manifest.files.get(name))
             if fault:
                 raise _damaged(version, f"{name} {fault}")
         return manifest
+
+    @contextmanager
+    def reading(self, version: str) -> Iterator[Path]:
+        """The folder of a version, which `prune` leaves alone until the end of the `with`.
+
+        Raises:
+            BundleNotFoundError: there is no such version, or it is just being removed.
+        """
+        folder = self.folder(version)
+        with ExitStack() as held:
+            try:
+                with _disk(f"opening {folder}"):
+                    held.enter_context(reader_lock(folder))
+            except BundleError as error:
+                raise BundleNotFoundError(str(error)) from error
+            yield folder
 
     @contextmanager
     def stage(self) -> Iterator[Path]:
@@ -172,20 +234,24 @@ class Registry:
             version = self._published(staged, description)
             sync_path(self._bundles)
             write_pointer(self._highest, version_name(self._highest_number()))
-            write_pointer(self._current, version)
+            write_pointer(self.pointer, version)
         return version
 
     def activate(self, version: str) -> None:
-        """Make a published version current, after verifying it.
+        """Make a published version current, after verifying it; with a signing key, by order.
 
         Raises:
             BundleNotFoundError: there is no such version.
             BundleCorruptError: it is damaged; the current one stays.
+            BundleSignatureError: it is not signed with the key; the current one stays.
             RegistryBusyError: another process is publishing.
         """
         self.verify(version)
         with _disk(f"activating {version} in {self.root}"), publisher_lock(self.root):
-            write_pointer(self._current, version)
+            newest = version_name(self._highest_number())
+            if self._signing_key is not None and version != newest:
+                RollbackOrder.give(newest, version, self._signing_key).write(self.root)
+            write_pointer(self.pointer, version)
 
     def rollback(self) -> str:
         """Make the version published before the current one current, and return its name.
@@ -193,20 +259,64 @@ class Registry:
         Raises:
             BundleNotFoundError: there is none.
             BundleCorruptError: it is damaged; the current one stays.
+            BundleSignatureError: it is not signed with the key; the current one stays.
             RegistryBusyError: another process is publishing.
         """
-        current, versions = self.current(), self.versions()
-        if current == versions[0]:
-            raise BundleNotFoundError(
-                f"{current} is the oldest bundle of {self.root}; there is none to roll back to"
-            )
-        previous = versions[versions.index(current) - 1]
+        previous = self.previous(self.current())
         self.activate(previous)
         return previous
 
+    def previous(self, version: str) -> str:
+        """The version published before `version`.
+
+        Raises:
+            BundleNotFoundError: there is none, or no such version.
+        """
+        self.folder(version)
+        older = self.versions()[: self.versions().index(version)]
+        if not older:
+            raise BundleNotFoundError(
+                f"{version} is the oldest bundle of {self.root}; there is none to roll back to"
+            )
+        return older[-1]
+
+    def sign(self, version: str) -> None:
+        """Sign a version that was published without, after verifying its files.
+
+        Raises:
+            BundleNotFoundError: there is no such version.
+            BundleCorruptError: it is damaged.
+            RegistryBusyError: another process is publishing.
+        """
+        if self._signing_key is None:
+            raise BundleSignatureError("signing needs the signing key; open the registry with it")
+        Registry(self.root).verify(version)
+        path = self.folder(version) / MANIFEST_NAME
+        with _disk(f"signing {version} in {self.root}"), publisher_lock(self.root):
+            write_signature(path.parent, path.read_bytes(), self._signing_key)
+
+    def prune(self, keep: int) -> Pruned:
+        """Remove all but the `keep` newest versions, the current one and those that are in use.
+
+        A version leaves the readers' sight in one step; what a crash leaves of it, the next `prune`
+        or `publish` removes.
+
+        Raises:
+            BundleError: `keep` is below 1, or the disk refused.
+            BundleNotFoundError: there is no current version: it can't be told what to keep.
+            BundleCorruptError: the same, with a damaged pointer.
+            RegistryBusyError: another process is publishing.
+        """
+        if keep < 1:
+            raise BundleError(f"{keep} bundles to keep; expected at least 1")
+        with _disk(f"pruning {self.root}"), publisher_lock(self.root):
+            current = self.current()
+            remove_leftovers(self._bundles)
+            others = [version for version in self.versions()[:-keep] if version != current]
+            return Pruned.from_folders(self._bundles, others)
+
     def _published(self, staged: Path, description: ManifestFields) -> str:
-        found = files_in(staged)
-        found.pop(MANIFEST_NAME, None)
+        found = _contents_of(staged)
         files = {name: staged_entry(name, path) for name, path in found.items()}
         if not files:
             raise BundleError(f"the staged folder {staged} holds no file; a bundle needs some")
@@ -227,7 +337,11 @@ class Registry:
             parent=self._served(),
             files=files,
         )
-        write_synced(staged / MANIFEST_NAME, manifest.to_bytes())
+        content = manifest.to_bytes()
+        write_synced(staged / MANIFEST_NAME, content)
+        (staged / SIGNATURE_NAME).unlink(missing_ok=True)
+        if self._signing_key is not None:
+            write_signature(staged, content, self._signing_key)
         sync_folders(staged)
         staged.rename(self._bundles / manifest.version)
         return manifest.version
@@ -235,7 +349,7 @@ class Registry:
     def _highest_number(self) -> int:
         """Number of the last version ever given; a deleted one counts."""
         given = set(self.versions())
-        for pointer in (self._current, self._highest):
+        for pointer in (self.pointer, self._highest):
             with suppress(BundleCorruptError):
                 given.add(read_pointer(pointer) or "")
         return max((version_number(name) or 0 for name in given), default=0)
@@ -244,6 +358,23 @@ class Registry:
         with suppress(BundleError):
             return self.current()
         return None
+
+    def _require_order(self, version: str, seen: str | None, key: PublicKey) -> None:
+        """Refuse a version that is older than the newest trusted one, unless ordered."""
+        newest = seen or version
+        for other in reversed(self.versions()):
+            if (version_number(other) or 0) <= (version_number(newest) or 0):
+                break
+            with suppress(BundleError):
+                newest = self.manifest(other).version
+                break
+        require_order(self.root, version, newest, key)
+
+
+def _contents_of(folder: Path) -> dict[str, Path]:
+    """Files of a bundle that its manifest has to list."""
+    found = files_in(folder)
+    return {name: path for name, path in found.items() if name not in _UNLISTED}
 
 
 def _damaged(version: str, fault: str) -> BundleCorruptError:

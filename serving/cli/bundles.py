@@ -25,6 +25,10 @@ HEADLINE_METRICS = 3
 RegistryOption = Annotated[
     Path, typer.Option("--registry", help="The folder that `recsys train` publishes into.")
 ]
+SigningKeyOption = Annotated[
+    Path | None,
+    typer.Option("--signing-key", metavar="FILE", help="Ed25519 key (PEM) that signs the choice."),
+]
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class _Row:
 
 @app.callback()
 def bundles() -> None:
-    """List, show and choose published bundles."""
+    """List, show, choose, sign and remove published bundles."""
 
 
 @app.command("list")
@@ -82,37 +86,83 @@ def show(
 def activate(
     registry: RegistryOption,
     version: Annotated[str, typer.Argument(help="A version that `list` names.")],
+    signing_key: SigningKeyOption = None,
     *,
     json: JsonOption = False,
 ) -> None:
     """Verify a bundle and make it the one that is served.
 
+    Servers that were started with a public key go back to an older bundle only by signed order.
+
     Example: recsys bundles activate v000001 --registry shop/registry
     """
-    _open(registry).activate(version)
+    _open(registry, signing_key).activate(version)
     _report(version, json=json)
 
 
 @app.command()
-def rollback(registry: RegistryOption, *, json: JsonOption = False) -> None:
+def rollback(
+    registry: RegistryOption, signing_key: SigningKeyOption = None, *, json: JsonOption = False
+) -> None:
     """Verify the bundle before the current one and make it the one that is served.
 
     Example: recsys bundles rollback --registry shop/registry
     """
-    _report(_open(registry).rollback(), json=json)
+    _report(_open(registry, signing_key).rollback(), json=json)
+
+
+@app.command()
+def sign(
+    registry: RegistryOption,
+    signing_key: Annotated[Path, typer.Option("--signing-key", metavar="FILE", help="PEM file.")],
+    version: Annotated[str | None, typer.Argument(help="Default: the one that is served.")] = None,
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Verify a bundle and sign its manifest, for servers that were started with a public key.
+
+    Example: recsys bundles sign v000002 --registry shop/registry --signing-key signing.pem
+    """
+    chosen = version or _open(registry).current()
+    _open(registry, signing_key).sign(chosen)
+    if json:
+        print_json({"signed": chosen})
+    else:
+        RESULTS.print(f"[bold]{chosen}[/bold] is signed.")
+
+
+@app.command()
+def prune(
+    registry: RegistryOption,
+    keep: Annotated[int, typer.Option(min=1, help="Newest bundles that stay.")],
+    *,
+    json: JsonOption = False,
+) -> None:
+    """Remove old bundles; the current one stays, and so does what a running server has open.
+
+    Example: recsys bundles prune --registry shop/registry --keep 3
+    """
+    pruned = _open(registry).prune(keep)
+    if json:
+        print_json({"removed": pruned.removed, "in_use": pruned.in_use})
+        return
+    RESULTS.print(f"removed: {', '.join(pruned.removed) or 'none'}")
+    if pruned.in_use:
+        NOTES.print(f"kept, since a server has it open: {', '.join(pruned.in_use)}")
 
 
 def _report(version: str, *, json: bool) -> None:
     if json:
         print_json({"current": version})
     else:
-        RESULTS.print(f"[bold]{version}[/bold] is current: a server that starts now serves it.")
+        RESULTS.print(f"[bold]{version}[/bold] is current: running servers change to it.")
 
 
-def _open(registry: Path) -> Registry:
-    from recsys.bundle import Registry  # noqa: PLC0415
+def _open(registry: Path, signing_key: Path | None = None) -> Registry:
+    from recsys.bundle import Registry, SigningKey  # noqa: PLC0415
 
-    return Registry(registry)
+    key = None if signing_key is None else SigningKey.read(signing_key)
+    return Registry(registry, signing_key=key)
 
 
 def _current(store: Registry) -> str | None:

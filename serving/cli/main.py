@@ -22,7 +22,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "train": ("train", "Fine-tune, index, learn to rank, publish a bundle."),
     "evaluate": ("evaluate", "Measure a bundle against peers on later events."),
     "ope": ("ope", "Evaluate another policy on logged decisions."),
-    "bundles": ("bundles", "List and show published bundles."),
+    "bundles": ("bundles", "List, show, choose, sign and remove published bundles."),
     "serve": ("serve", "Answer gRPC calls from the current bundle."),
     "recommend": ("recommend", "Ask a running server and print the answer."),
     "bench": ("bench", "Measure speed on this machine, beside peers."),

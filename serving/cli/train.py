@@ -20,7 +20,7 @@ Profile = Literal["fast", "full"]
 
 
 @app.command()
-def train(
+def train(  # noqa: PLR0913
     dataset: Annotated[Path, typer.Argument(help="The dataset's folder.", metavar="DATASET")],
     registry: Annotated[Path, typer.Option(help="Where the bundle is published.")],
     *,
@@ -37,6 +37,10 @@ def train(
     allow_worse: Annotated[
         bool, typer.Option("--allow-worse", help="Publish although a gate is closed; logged.")
     ] = False,
+    signing_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Ed25519 key (PEM) that signs the bundle."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fine-tune the text encoders, index the catalogue, learn to rank, publish a bundle.
@@ -50,6 +54,7 @@ def train(
     """
     from rich.progress import Progress  # noqa: PLC0415
 
+    from recsys.bundle import SigningKey  # noqa: PLC0415
     from recsys.config import load_configuration  # noqa: PLC0415
     from recsys.config import profile as profile_named  # noqa: PLC0415
     from training.pipeline import TrainingOptions  # noqa: PLC0415
@@ -58,8 +63,9 @@ def train(
     configuration = profile_named(profile)
     if config is not None:
         configuration = load_configuration(config, configuration)
+    key = None if signing_key is None else SigningKey.read(signing_key)
     with Progress(console=NOTES) as progress:
-        options = TrainingOptions(configuration, until, allow_worse)
+        options = TrainingOptions(configuration, until, allow_worse, key)
         summary = run(dataset, registry, options, progress)
     for gate in summary.gates:
         if not gate.passed:
