@@ -48,6 +48,15 @@ def test_text_scoring_is_measured_beside_its_peers(bench: Bench) -> None:
         if cost["case"] == "item tokens":
             assert abs(cost["shopper_tokens"] - 128) <= 2
     assert found["embedding"]["smallest_cosine"] > 0.999
+    states = {one["stored_as"]: one for one in found["item_states"]}
+    assert [one["stored_as"] for one in states.values() if one["chosen"]] == ["float16"]
+    half, bytes_ = states["float16"], states["int8"]
+    assert bytes_["mib_per_100_000_items"] < 0.7 * half["mib_per_100_000_items"]
+    for error in ("largest_error", "typical_error"):
+        assert 0 < half[error] < min(states["bfloat16"][error], bytes_[error])
+    for one in states.values():
+        assert one["same_top_10"] > 0.8
+        assert min(one["warm_ms"], one["cold_ms"]) > 0
     assert found["machine"]["cores"] >= 1
 
 

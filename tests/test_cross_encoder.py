@@ -162,14 +162,22 @@ def test_the_two_parts_give_the_scores_of_one_plain_pass(world: World) -> None:
     assert found.std() > 0.5
 
 
-def test_states_stored_in_half_precision_change_scores_little(world: World) -> None:
-    join = world.model.shape.join_layer
-    stored = encode_states(world.model.bert, world.tokens, layer=join, precision="fp32")
+@pytest.mark.parametrize(
+    ("stored_as", "tolerance"),
+    [(torch.float32, 1e-5), (torch.float16, 2e-3), (torch.bfloat16, 2e-2)],
+)
+def test_scores_from_stored_states_are_those_of_one_plain_pass(
+    world: World, stored_as: torch.dtype, tolerance: float
+) -> None:
+    """Each layer above the join adds to what rounding changed."""
+    model, join = world.model, world.model.shape.join_layer
+    stored = encode_states(
+        model.bert, world.tokens, layer=join, precision="fp32", stored_as=stored_as
+    )
     states, mask = stored.padded(torch.arange(len(TEXTS)))
-    rounded = replace(world, states=states.float(), mask=mask)
-    found = rounded.score(SEGMENTS, KIND, ROWS)
-    layers_above = len(world.model.joined_layers)
-    torch.testing.assert_close(found, expected(world), atol=2e-3 * layers_above, rtol=0)
+    read = replace(world, states=states.float(), mask=mask).score(SEGMENTS, KIND, ROWS)
+    allowed = tolerance * len(model.joined_layers)
+    torch.testing.assert_close(read, expected(world), atol=allowed, rtol=1e-5)
 
 
 @pytest.mark.parametrize("join_layer", [0, 5])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,23 @@ def test_item_states_stay_in_their_file(trained_shop: TrainedShop, tmp_path: Pat
     found = contents.texts.scorer.states
     assert torch.equal(found.states, expected.states)
     assert torch.equal(found.offsets, expected.offsets)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's flags are read from /proc")
+def test_the_kernel_expects_scattered_reads_of_item_states(
+    trained_shop: TrainedShop, tmp_path: Path
+) -> None:
+    bundle = shutil.copytree(trained_shop.bundle, tmp_path / "bundle")
+    contents = Contents.load(bundle)
+    address = contents.texts.scorer.states.states.data_ptr()
+    flags: list[str] = []
+    inside = False
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
+        if found := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+            inside = int(found[1], 16) <= address < int(found[2], 16)
+        elif inside and line.startswith("VmFlags:"):
+            flags = line.split()[1:]
+    assert "rr" in flags
 
 
 @pytest.mark.parametrize("left", [0, 200, -1])

@@ -10,7 +10,6 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
 from recsys.bundle import load_arrays, load_json, save_arrays, save_json
@@ -30,7 +29,7 @@ from recsys.retrieval import (
     TextSpace,
     VectorIndex,
 )
-from recsys.text import BiEncoder, Calibration, CrossEncoder, StateTable, TextScorer
+from recsys.text import BiEncoder, Calibration, CrossEncoder, StateTable, TextScorer, map_tensors
 
 CONFIGURATION: Final = "configuration.json"
 CATALOGUE: Final = "catalogue.jsonl"
@@ -216,7 +215,7 @@ def _load_texts(folder: Path, configuration: Configuration) -> TextModels:
 def _map_states(path: Path) -> StateTable:
     """The items' states over the mapped file: pages come into memory as they are looked at."""
     try:
-        tensors = load_file(path)
+        tensors = map_tensors(path)
         return StateTable(tensors["offsets"], tensors["states"])
     except (OSError, SafetensorError, KeyError) as error:
         raise BundleCorruptError(

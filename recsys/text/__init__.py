@@ -5,6 +5,7 @@ from recsys.text.calibration import Calibration
 from recsys.text.clean import clean
 from recsys.text.cross_encoder import CLICK, PURCHASE, CrossEncoder, CrossEncoderShape
 from recsys.text.encode import autocast, encode_states, encode_vectors
+from recsys.text.mapped_tensors import map_tensors
 from recsys.text.pair_scores import PairScores
 from recsys.text.pretrained import load_bert, load_tokenizer, locate
 from recsys.text.render import (
@@ -39,6 +40,7 @@ __all__ = [
     "load_bert",
     "load_tokenizer",
     "locate",
+    "map_tensors",
     "render_item",
     "render_items",
     "render_shoppers",

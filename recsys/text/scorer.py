@@ -138,4 +138,4 @@ class TextScorer:
 def _grouped(table: StateTable, rows: torch.Tensor) -> tuple[torch.Tensor, LengthGroups]:
     """The states of the texts `rows` by length, and where they are."""
     groups = LengthGroups.of(table.offsets[rows], table.lengths_of(rows))
-    return table.states[groups.place], groups
+    return table.at(groups.place), groups

@@ -62,7 +62,7 @@ class StateTable:
 
     Attributes:
         offsets: int64 (n + 1,), text i owns `states[offsets[i]:offsets[i + 1]]`.
-        states: float16 (m, d).
+        states: floating (m, d), float16 as stored in a bundle.
     """
 
     offsets: Tensor
@@ -77,8 +77,12 @@ class StateTable:
         """int64 (b,): tokens of the texts `rows` (b,)."""
         return self.offsets[rows + 1] - self.offsets[rows]
 
+    def at(self, place: Tensor) -> Tensor:
+        """States (n, d) of tokens int64 (n,)."""
+        return self.states[place]
+
     def padded(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """States float16 (b, t, d), 0-padded, and mask bool (b, t) of the texts `rows` (b,)."""
+        """States (b, t, d), 0-padded, and mask bool (b, t) of the texts `rows` (b,)."""
         place, mask = _places(self.offsets, rows)
         return self.states[place] * mask.unsqueeze(-1), mask
 

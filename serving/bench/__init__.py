@@ -1,5 +1,6 @@
 """Benchmarks of the product's own path, each with its peer in the same run."""
 
+from serving.bench.item_states import StoredStates
 from serving.bench.machine import Machine, this_machine
 from serving.bench.server_process import running_server
 from serving.bench.serving_path import ServingPath, measure_serving
@@ -9,6 +10,7 @@ from serving.bench.training import TrainingSpeed, measure_training
 __all__ = [
     "Machine",
     "ServingPath",
+    "StoredStates",
     "TextScoring",
     "TrainingSpeed",
     "measure_serving",

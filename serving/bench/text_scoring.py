@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -30,6 +31,7 @@ from recsys.text import (
 from recsys.text.bert import embed_tokens, layer_count, run_layers
 from recsys.text.encode import Precision, batches_by_length
 from serving.bench.embedding import Embedding, measure_embedding
+from serving.bench.item_states import StoredStates, measure_item_states
 from serving.bench.machine import Machine, median_ms, this_machine
 
 SHOPPER_TOKENS: Final = (16, 48, 128, 256, 512)
@@ -70,6 +72,9 @@ class TextScoring(BaseModel):
     costs: list[Cost]
     embedding: Embedding
     """Of the catalogue, by the pretrained bi-encoder."""
+
+    item_states: list[StoredStates]
+    """What the precision costs and changes that item states are stored in."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +171,12 @@ class Task:
 
 
 def measure_text_scoring(
-    scorer: TextScorer, titles: Sequence[str], config: TextConfig, repeats: int, seed: int
+    scorer: TextScorer,
+    titles: Sequence[str],
+    config: TextConfig,
+    out: Path,
+    repeats: int,
+    seed: int,
 ) -> TextScoring:
     """Cost against the shopper's tokens, the items' tokens and the number of candidates.
 
@@ -174,6 +184,7 @@ def measure_text_scoring(
         scorer: of a bundle; its weights and tokenizer are taken.
         titles: texts of the catalogue.
         config: names the model that the peer loads: as large, weights don't change its cost.
+        out: a folder on the disk whose reads are timed; nothing stays in it.
         repeats: runs that each median is of.
         seed: of the texts that are drawn.
     """
@@ -200,6 +211,7 @@ def measure_text_scoring(
         embedding=measure_embedding(
             titles, config.pretrained, scorer.precision, config.item_max_tokens, repeats
         ),
+        item_states=measure_item_states(scorer, titles, out, repeats, seed),
     )
 
 

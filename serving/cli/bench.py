@@ -14,7 +14,7 @@ from rich.table import Table
 from serving.cli.output import RESULTS, JsonOption, new_app, print_json
 
 if TYPE_CHECKING:
-    from serving.bench import ServingPath, TextScoring, TrainingSpeed
+    from serving.bench import ServingPath, StoredStates, TextScoring, TrainingSpeed
 
 app = new_app()
 Found = TypeVar("Found", bound=BaseModel)
@@ -51,7 +51,8 @@ def encoder(
     contents = Contents.load(verified_bundle(registry))
     titles = render_items(contents.catalogue.table)
     config = contents.configuration.text
-    found = measure_text_scoring(contents.texts.scorer, titles, config, repeats, seed)
+    out.mkdir(parents=True, exist_ok=True)
+    found = measure_text_scoring(contents.texts.scorer, titles, config, out, repeats, seed)
     plot_text_scoring(found, _written(found, out, "encoder") / "encoder.png")
     _printed(found, _show_encoder, as_json=as_json)
 
@@ -146,7 +147,30 @@ def _show_encoder(found: TextScoring) -> None:
         f" {found.embedding.smallest_cosine:.4f}",
         highlight=False,
     )
+    _show_states(found.item_states)
     RESULTS.print(found.machine.line(), style="dim", highlight=False)
+
+
+def _show_states(found: list[StoredStates]) -> None:
+    table = _table("Stored item states, 100 candidates; errors of a logit against float32 states")
+    table.add_column("stored as")
+    for name in (
+        *("MiB per\n100,000 items", "largest\nerror", "typical\nerror", "same\ntop 10"),
+        *("in\nmemory", "on\ndisk", "read"),
+    ):
+        table.add_column(name, justify="right")
+    for one in found:
+        table.add_row(
+            f"[bold]{one.stored_as}[/]" if one.chosen else one.stored_as,
+            f"{one.mib_per_100_000_items:,.0f}",
+            f"{one.largest_error:.4f}",
+            f"{one.typical_error:.4f}",
+            f"{one.same_top_10:.1%}",
+            f"{one.warm_ms:.1f} ms",
+            f"{one.cold_ms:.1f} ms",
+            "·" if one.cold_read_mib is None else f"{one.cold_read_mib:.1f} MiB",
+        )
+    RESULTS.print(table)
 
 
 def _slower(other: float, own: float) -> list[str]:
