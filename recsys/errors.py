@@ -23,6 +23,7 @@
     └── ServiceError                a call was not answered, through no fault of the request
         ├── OverloadedError         the server is at its limit of calls
         ├── DeadlineError           the call's time ran out
+        ├── CallCancelledError      the caller does not wait for the answer any more
         └── UnavailableError        no server answers, or it is starting or stopping
 
 Messages say what is wrong, what was expected, what was found, where, and what to do.
@@ -116,11 +117,23 @@ class ServiceError(RecsysError):
 
 
 class OverloadedError(ServiceError):
-    """The server is at its limit of calls."""
+    """The server is at its limit of calls.
+
+    Attributes:
+        retry_after_seconds: when to try again; None where nobody knows.
+    """
+
+    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class DeadlineError(ServiceError):
     """The call's time ran out."""
+
+
+class CallCancelledError(ServiceError):
+    """The caller does not wait for the answer any more."""
 
 
 class UnavailableError(ServiceError):

@@ -19,6 +19,7 @@ from recsys.errors import (
     UnavailableError,
     UnknownItemError,
 )
+from serving.status_mapping import PUSHBACK
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
 MAX_RESPONSE_BYTES: Final = 16 << 20
@@ -27,7 +28,6 @@ FIELD_ERRORS: Final[dict[grpc.StatusCode, type[RequestError]]] = {
     grpc.StatusCode.NOT_FOUND: UnknownItemError,
 }
 OTHER_ERRORS: Final[dict[grpc.StatusCode, type[ServiceError]]] = {
-    grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
 }
@@ -44,7 +44,7 @@ class RecommendationClient:
 
     Every call raises
         RequestError: a field of the request breaks its limit; UnknownItemError for `similar_items`.
-        OverloadedError, DeadlineError, UnavailableError: try again later.
+        OverloadedError, DeadlineError, UnavailableError: try again later; the first says when.
         ServiceError: the server failed.
 
     Args:
@@ -117,7 +117,15 @@ class RecommendationClient:
         field_error = FIELD_ERRORS.get(code)
         if field_error is not None and said is not None:
             return _field_error(field_error, said, text)
-        return OTHER_ERRORS.get(code, ServiceError)(f"{code.name} from {self._address}: {text}")
+        text = f"{code.name} from {self._address}: {text}"
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return OverloadedError(text, _retry_after_seconds(failure))
+        return OTHER_ERRORS.get(code, ServiceError)(text)
+
+
+def _retry_after_seconds(failure: grpc.Call) -> float | None:
+    metadata = {key: value for key, value, *_ in failure.trailing_metadata() or ()}
+    return int(metadata[PUSHBACK]) / 1_000 if PUSHBACK in metadata else None
 
 
 def _field_error(

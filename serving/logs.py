@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+import threading
+from contextlib import suppress
 from traceback import extract_tb
+from types import TracebackType
 from typing import Final, TextIO
 
 import structlog
@@ -24,18 +28,48 @@ def serving_log() -> FilteringBoundLogger:
 
 
 def configure_logs(stream: TextIO = sys.stderr) -> None:
-    """Send our own log, everyone else's and Python's warnings to `stream` as JSON lines."""
+    """Send our own log, everyone else's and Python's warnings to `stream`.
+
+    One JSON object a line, in ASCII, so that no text in it can end a line or colour a terminal.
+    What libraries fill into their messages may be a shopper's: only the messages' patterns are kept
+    (as in "could not read %s"), and of their errors the places.
+    """
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=_shared(),
+        use_get_message=False,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.JSONRenderer(ensure_ascii=False),
+            structlog.processors.JSONRenderer(),
         ],
     )
-    handler = logging.StreamHandler(stream)
+    handler = _LinesOnly(stream)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     logging.captureWarnings(capture=True)
+
+
+def log_uncaught() -> None:
+    """Log errors that end a thread or the process, where Python would print a trace."""
+    sys.excepthook = _uncaught
+    sys.unraisablehook = lambda told: _uncaught(told.exc_type, told.exc_value, None)
+    threading.excepthook = lambda told: _uncaught(told.exc_type, told.exc_value, None)
+
+
+class _LinesOnly(logging.StreamHandler[TextIO]):
+    """Says in one line that a record could not be written, where logging would print a trace."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Name the place of the faulty logging call, nothing of its arguments."""
+        place = f"{record.pathname}:{record.lineno} {record.funcName}"
+        lost = {"event": "log record lost", "level": "error", "logger": record.name, "at": place}
+        with suppress(OSError, ValueError):  # the stream itself is gone: there is nobody to tell
+            self.stream.write(json.dumps(lost) + self.terminator)
+
+
+def _uncaught(
+    kind: type[BaseException], error: BaseException | None, _: TracebackType | None
+) -> None:
+    serving_log().error("uncaught", error=describe_fault(error or kind()))
 
 
 def describe_fault(error: BaseException) -> list[dict[str, object]]:

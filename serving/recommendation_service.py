@@ -25,18 +25,21 @@ class RecommendationService(v1.RecommendationServiceServicer):
     Args:
         rankers: where the recommender is.
         settings: limits.
+        admission: decides which calls are scored.
         clock: the time now, aware of its time zone.
     """
 
     def __init__(
-        self, rankers: RankerSlot, settings: ServerSettings, clock: Callable[[], datetime]
+        self,
+        rankers: RankerSlot,
+        settings: ServerSettings,
+        admission: Admission,
+        clock: Callable[[], datetime],
     ) -> None:
         self._rankers = rankers
         self._settings = settings
         self._reader = RequestReader(settings)
-        self._admission = Admission(
-            settings.workers, settings.max_waiting_calls, settings.max_wait_seconds
-        )
+        self._admission = admission
         self._threads = ThreadPlan(usable_cores())
         self._clock = clock
 

@@ -10,24 +10,28 @@ from datetime import UTC, datetime
 from typing import Final
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
 from recsys import v1
 from recsys.errors import ConfigurationError
+from serving.admission import Admission
+from serving.call_guard import CallGuard
+from serving.calls import CallsUnderWay
 from serving.logs import serving_log
 from serving.ranking import Ranker, RankerSlot
+from serving.readiness import Readiness
 from serving.recommendation_service import RecommendationService
 from serving.settings import ServerSettings
-from serving.status_mapping import StatusMapping
 from serving.stop_signals import StopSignals
 
 SERVICE: Final = "recsys.v1.RecommendationService"
-NAMES: Final = ("", SERVICE)
-"""What health is reported for: the server as a whole, and each service."""
-
 SPARE_THREADS: Final = 4
-"""Beside those of admitted calls, so that health checks and refusals never wait."""
+"""Beside those of admitted calls, so that refusals never wait."""
+
+HEALTH_THREADS: Final = 2
+LAST_WORDS_SECONDS: Final = 0.5
+"""For answers that are written but not sent yet when the server stops."""
 
 
 log = serving_log()
@@ -41,7 +45,7 @@ def utc_now() -> datetime:
 class Server:
     """A server that starts empty, answers calls once a recommender is installed, and drains.
 
-    Until then, and while it drains, health says NOT_SERVING and calls end with UNAVAILABLE.
+    Until then, and once it drains, health says NOT_SERVING and new calls end with UNAVAILABLE.
 
     Args:
         settings: where it listens and what it takes on.
@@ -51,13 +55,20 @@ class Server:
     def __init__(self, settings: ServerSettings, clock: Callable[[], datetime] = utc_now) -> None:
         self._settings = settings
         self._rankers = RankerSlot()
-        self._health = health.HealthServicer()
-        self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        self._pool = _pool(settings)
-        self._server = _grpc_server(settings, self._pool)
-        service = RecommendationService(self._rankers, settings, clock)
+        self._calls = CallsUnderWay()
+        self._pools = (_pool(settings), ThreadPoolExecutor(HEALTH_THREADS, "health"))
+        self._readiness = Readiness([SERVICE], self._pools[1])
+        guard = CallGuard(self._calls, self._pools[1])
+        self._server = grpc.server(self._pools[0], interceptors=[guard], options=_options(settings))
+        admission = Admission(
+            settings.workers,
+            settings.max_waiting_calls,
+            settings.max_wait_seconds,
+            settings.max_wait_share,
+        )
+        service = RecommendationService(self._rankers, settings, admission, clock)
         v1.add_RecommendationServiceServicer_to_server(service, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._readiness.add_to(self._server)
         if settings.reflection:
             names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
@@ -89,17 +100,21 @@ class Server:
         gc.collect()
         gc.freeze()
         self._rankers.put(ranker)
-        self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        self._readiness.set(SERVICE, ready=True)
 
     def drain(self) -> None:
-        """Say NOT_SERVING, refuse new calls, let calls under way finish, then stop listening."""
-        self._health.enter_graceful_shutdown()
-        self._server.stop(self._settings.drain_seconds).wait()
-        self._pool.shutdown(wait=False)
+        """Say NOT_SERVING, refuse new calls, let calls under way finish, then stop listening.
 
-    def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for name in NAMES:
-            self._health.set(name, status)
+        Health answers until the last call is done.
+        """
+        self._readiness.stop()
+        time.sleep(self._settings.drain_notice_seconds)
+        self._calls.close()
+        if not self._calls.wait(self._settings.drain_seconds):
+            log.warning("cut_off", calls=len(self._calls))
+        self._server.stop(LAST_WORDS_SECONDS).wait()
+        for pool in self._pools:
+            pool.shutdown(wait=False)
 
 
 def _pool(settings: ServerSettings) -> ThreadPoolExecutor:
@@ -107,16 +122,22 @@ def _pool(settings: ServerSettings) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=threads, thread_name_prefix="call")
 
 
-def _grpc_server(settings: ServerSettings, pool: ThreadPoolExecutor) -> grpc.Server:
-    return grpc.server(
-        pool,
-        interceptors=[StatusMapping()],
-        options=[
-            ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", settings.max_request_bytes),
-            ("grpc.max_send_message_length", settings.max_response_bytes),
-        ],
-    )
+def _options(settings: ServerSettings) -> list[tuple[str, int]]:
+    seconds = {
+        "grpc.max_connection_age_ms": settings.max_connection_age_seconds,
+        "grpc.max_connection_age_grace_ms": settings.max_connection_age_grace_seconds,
+        "grpc.keepalive_time_ms": settings.keepalive_seconds,
+        "grpc.keepalive_timeout_ms": settings.keepalive_timeout_seconds,
+        "grpc.http2.min_ping_interval_without_data_ms": settings.min_client_ping_seconds,
+    }
+    return [
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_concurrent_streams", settings.max_streams_per_connection),
+        ("grpc.max_receive_message_length", settings.max_request_bytes),
+        ("grpc.max_send_message_length", settings.max_response_bytes),
+        ("grpc.keepalive_permit_without_calls", 1),
+        *((name, round(1_000 * value)) for name, value in seconds.items()),
+    ]
 
 
 def serve_until_stopped(

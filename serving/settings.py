@@ -28,6 +28,10 @@ class ServerSettings(BaseModel):
     max_wait_seconds: float = Field(default=5.0, gt=0)
     """Longest wait for a worker, also for calls with a later deadline or none."""
 
+    max_wait_share: float = Field(default=0.5, gt=0, le=1)
+    """Of the time a call has left, what it may be expected to wait for a worker; a call that would
+    wait longer is refused at once with RESOURCE_EXHAUSTED."""
+
     max_answer_seconds: float = Field(default=1.0, gt=0)
     """Time a ranking may take, also for calls with a later deadline or none; what takes longer is
     cut short as for a caller's own deadline."""
@@ -37,6 +41,29 @@ class ServerSettings(BaseModel):
 
     drain_seconds: float = Field(default=10.0, ge=0)
     """Time that calls under way get to finish when the server stops."""
+
+    drain_notice_seconds: float = Field(default=0.0, ge=0)
+    """Time between health saying NOT_SERVING and new calls being refused: what a load balancer
+    needs to notice."""
+
+    max_streams_per_connection: int = Field(default=1_024, ge=1)
+    """Calls that one connection may have under way; its client holds more of them back."""
+
+    max_connection_age_seconds: float = Field(default=1_800.0, gt=0)
+    """Age at which a connection is asked to end and the client to connect anew, so that load
+    balancers can spread clients; calls under way finish."""
+
+    max_connection_age_grace_seconds: float = Field(default=30.0, gt=0)
+    """Time that calls under way get on a connection that is too old."""
+
+    keepalive_seconds: float = Field(default=60.0, gt=0)
+    """How long a connection is silent before the server asks whether the client is still there."""
+
+    keepalive_timeout_seconds: float = Field(default=20.0, gt=0)
+    """Time for the answer to that; without one the connection ends."""
+
+    min_client_ping_seconds: float = Field(default=10.0, gt=0)
+    """A client that asks more often whether the server is there is sent away."""
 
     max_request_bytes: int = Field(default=1 << 20, ge=1 << 10)
     """Largest message taken; a larger one is refused before it is read."""

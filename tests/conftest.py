@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,6 +94,15 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
         BertModel(config).save_pretrained(folder)
     BertTokenizer(vocab=vocabulary, model_max_length=512).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """What the server logs during the test."""
+    from log_lines import logged  # noqa: PLC0415
+
+    with logged() as stream:
+        yield stream
 
 
 @pytest.fixture(scope="session")

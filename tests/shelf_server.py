@@ -75,7 +75,7 @@ def refusal(action: Callable[[], object]) -> tuple[grpc.StatusCode, str, list[st
     blamed = []
     for detail in said.details if said else ():
         bad = error_details_pb2.BadRequest()
-        assert detail.Unpack(bad)
+        detail.Unpack(bad)
         blamed += [violation.field for violation in bad.field_violations]
     return failure.code(), failure.details() or "", blamed
 
@@ -87,7 +87,7 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def raising(error: Exception) -> Callable[[], None]:
+def raising(error: BaseException) -> Callable[[], None]:
     def fail() -> None:
         raise error
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -15,29 +13,17 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from log_lines import CANARY, lines
 from shelf_ranker import HORIZON, SHELF, ShelfRanker
 from shelf_server import Call, raising, refusal, running, until, waits
 
 from recsys import v1
 from recsys.errors import BundleCorruptError, ConfigurationError, ModelError
-from serving.logs import configure_logs
-from serving.server import SERVICE, Server
+from serving.server import SERVICE, SPARE_THREADS, Server
 from serving.settings import ServerSettings
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-CANARY = "canary-4711"
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    """What the server logs during the test."""
-    stream = io.StringIO()
-    before = logging.root.handlers[:], logging.root.level
-    configure_logs(stream)
-    yield stream
-    logging.captureWarnings(capture=False)
-    logging.root.handlers[:], logging.root.level = before
 
 
 def test_a_clock_behind_the_horizon_answers_for_the_horizon() -> None:
@@ -107,7 +93,7 @@ def test_a_recommender_that_fails_its_first_call_never_serves() -> None:
         assert call.health_of(SERVICE) == NOT_SERVING
 
 
-def test_calls_under_way_finish_while_the_server_drains() -> None:
+def test_calls_under_way_finish_while_the_server_drains(log: io.StringIO) -> None:
     gate = threading.Event()
     ranker = ShelfRanker()
     with running(ranker, workers=6) as (server, call), ThreadPoolExecutor(7) as pool:
@@ -115,11 +101,80 @@ def test_calls_under_way_finish_while_the_server_drains() -> None:
         answers = [pool.submit(call.recommend) for _ in range(6)]
         until(lambda: len(ranker.asked) == 6)
         drained = pool.submit(server.drain)
+        until(lambda: call.health_of(SERVICE) == NOT_SERVING)
         until(lambda: is_unavailable(call))
         assert not any(answer.done() for answer in answers)
         gate.set()
         assert all(len(answer.result().items) == len(SHELF) for answer in answers)
         drained.result()
+    assert "cut_off" not in [line["event"] for line in lines(log)]
+
+
+def test_health_and_answers_during_the_notice_before_a_drain() -> None:
+    with (
+        running(ShelfRanker(), drain_notice_seconds=0.5) as (server, call),
+        ThreadPoolExecutor(1) as pool,
+    ):
+        drained = pool.submit(server.drain)
+        until(lambda: call.health_of(SERVICE) == NOT_SERVING)
+        assert call.health_of("") == NOT_SERVING
+        assert call.recommend().items
+        drained.result()
+
+
+def test_a_call_that_outlasts_the_drain_is_cut_off(log: io.StringIO) -> None:
+    gate = threading.Event()
+    ranker = ShelfRanker()
+    with running(ranker, drain_seconds=0.1) as (server, call), ThreadPoolExecutor(1) as pool:
+        ranker.before_answering = lambda: waits(gate)
+        answer = pool.submit(call.recommend)
+        until(lambda: len(ranker.asked) == 1)
+        server.drain()
+        code, _, _ = refusal(answer.result)
+        gate.set()
+    assert code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+    assert [line["calls"] for line in lines(log) if line["event"] == "cut_off"] == [1]
+
+
+def test_an_old_connection_is_replaced_without_a_failed_call() -> None:
+    seen: list[grpc.ChannelConnectivity] = []
+    with running(ShelfRanker(), max_connection_age_seconds=0.3) as (_, call):
+        call.channel.subscribe(seen.append)
+        end = time.monotonic() + 10
+        while grpc.ChannelConnectivity.IDLE not in seen[1:] and time.monotonic() < end:
+            assert call.recommend().items
+            time.sleep(0.01)
+        assert call.recommend().items
+    assert grpc.ChannelConnectivity.IDLE in seen[1:]
+
+
+def test_health_answers_while_every_thread_for_calls_is_taken() -> None:
+    gate = threading.Event()
+    ranker = ShelfRanker()
+    with (
+        running(ranker, workers=8, max_waiting_calls=0, reflection=True) as (_, call),
+        ThreadPoolExecutor(8) as pool,
+    ):
+        ranker.before_answering = lambda: waits(gate)
+        answers = [pool.submit(call.recommend) for _ in range(8)]
+        streams = reflection_pb2_grpc.ServerReflectionStub(call.channel)
+        lists = [streams.ServerReflectionInfo(waiting_for(gate)) for _ in range(SPARE_THREADS)]
+        until(lambda: len(ranker.asked) == 8)
+        late = call.stub.Recommend.future(v1.RecommendRequest(), timeout=5.0)
+        time.sleep(0.2)  # let it arrive
+        assert not late.done()
+        assert call.health_of(SERVICE) == SERVING
+        gate.set()
+        for answer in answers:
+            answer.result()
+        for each in lists:
+            list(each)
+        late.exception()
+
+
+def waiting_for(gate: threading.Event) -> Iterator[reflection_pb2.ServerReflectionRequest]:
+    waits(gate)
+    yield reflection_pb2.ServerReflectionRequest(list_services="")
 
 
 def test_calls_beyond_the_limit_are_refused_at_once_while_health_answers() -> None:
@@ -198,11 +253,7 @@ def test_reflection_answers_only_when_asked_for() -> None:
 
 def is_unavailable(call: Call) -> bool:
     try:
-        call.health_of(SERVICE)
+        call.recommend()
     except grpc.RpcError as failure:
         return failure.code() is grpc.StatusCode.UNAVAILABLE
     return False
-
-
-def lines(log: io.StringIO) -> list[dict[str, object]]:
-    return [json.loads(line) for line in log.getvalue().splitlines()]

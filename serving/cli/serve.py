@@ -30,12 +30,13 @@ def serve(
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's core logs plain text beside the JSON
     from serving.loading import open_recommender  # noqa: PLC0415
-    from serving.logs import configure_logs  # noqa: PLC0415
+    from serving.logs import configure_logs, log_uncaught  # noqa: PLC0415
     from serving.server import serve_until_stopped  # noqa: PLC0415
     from serving.settings import ServerSettings  # noqa: PLC0415
     from training.process import set_up_process  # noqa: PLC0415
 
     configure_logs()
+    log_uncaught()
     set_up_process()
     settings = ServerSettings(host=host, port=port, workers=workers, reflection=reflection)
     serve_until_stopped(settings, lambda: open_recommender(registry, bundle), _say_ready)

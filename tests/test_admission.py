@@ -1,0 +1,199 @@
+"""Who is scored, who waits and who is refused, and what a refused caller is told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from shelf_ranker import ShelfRanker
+from shelf_server import running, until, waits
+
+from recsys import v1
+from recsys.errors import CallCancelledError, DeadlineError, OverloadedError
+from serving.admission import MIN_PUSHBACK_SECONDS, Admission, Refusal
+from serving.client import RecommendationClient
+
+
+class Caller:
+    """A call as far as admission looks at one; it ends when told to."""
+
+    def __init__(self, seconds: float = 30.0) -> None:
+        self.seconds = seconds
+        self.active = True
+        self.on_end: list[Callable[[], None]] = []
+
+    def is_active(self) -> bool:
+        return self.active
+
+    def time_remaining(self) -> float:
+        return self.seconds
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        self.on_end.append(callback)
+        return self.active
+
+    def end(self, *, seconds: float) -> None:
+        self.active, self.seconds = False, seconds
+        for callback in self.on_end:
+            callback()
+
+
+class Desk:
+    """An admission, and calls that hold their turn until they are let go."""
+
+    def __init__(self, pool: ThreadPoolExecutor, **settings: Any) -> None:
+        self.refused: Counter[Refusal] = Counter()
+        given = {"scoring": 1, "waiting": 2, "max_wait_seconds": 30.0, **settings}
+        self.admission = Admission(**given, on_refusal=lambda why: self.refused.update([why]))
+        self.served: list[Caller] = []
+        self.done = threading.Event()
+        self._pool = pool
+
+    def serve(self, caller: Caller) -> None:
+        with self.admission.turn(cast("grpc.ServicerContext", caller)):
+            self.served.append(caller)
+            waits(self.done)
+
+    def queue(self, caller: Caller) -> Any:
+        waiting, busy = self.admission.waiting, self.admission.scoring
+        future = self._pool.submit(self.serve, caller)
+        until(lambda: (self.admission.waiting, self.admission.scoring) != (waiting, busy))
+        return future
+
+
+def test_turns_come_first_come_first_served() -> None:
+    with ThreadPoolExecutor(6) as pool:
+        desk = Desk(pool, waiting=5)
+        callers = [Caller() for _ in range(6)]
+        for caller in callers:
+            desk.queue(caller)
+        desk.done.set()
+        until(lambda: desk.served == callers)
+        until(lambda: desk.admission.scoring == 0)
+    assert not desk.refused
+
+
+@pytest.mark.parametrize(
+    ("seconds", "error", "why"),
+    [
+        (0.0, DeadlineError, Refusal.EXPIRED_IN_QUEUE),
+        (9.0, CallCancelledError, Refusal.CANCELLED_IN_QUEUE),
+    ],
+    ids=["expired", "cancelled"],
+)
+def test_a_call_that_ends_in_the_queue_leaves_its_place_at_once(
+    seconds: float, error: type[Exception], why: Refusal
+) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        desk = Desk(pool)
+        callers = [Caller() for _ in range(4)]
+        _, second, third = [desk.queue(caller) for caller in callers[:3]]
+        callers[1].end(seconds=seconds)
+        with pytest.raises(error):
+            second.result(5)
+        desk.queue(callers[3])  # there is a place again
+        desk.done.set()
+        third.result(5)
+    assert desk.served == [callers[0], callers[2], callers[3]]
+    assert desk.refused == {why: 1}
+
+
+def test_a_call_that_ended_before_it_came_takes_no_turn() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        desk = Desk(pool)
+        gone = Caller()
+        gone.end(seconds=9.0)
+        with pytest.raises(CallCancelledError):
+            desk.serve(gone)
+        assert (desk.served, desk.admission.scoring) == ([], 0)
+
+
+def test_a_full_queue_refuses_with_a_time_to_come_back() -> None:
+    with ThreadPoolExecutor(3) as pool:
+        desk = Desk(pool)
+        for _ in range(3):
+            desk.queue(Caller())
+        with pytest.raises(OverloadedError) as refused:
+            desk.serve(Caller())
+        desk.done.set()
+    assert refused.value.retry_after_seconds == MIN_PUSHBACK_SECONDS
+    assert desk.refused == {Refusal.QUEUE_FULL: 1}
+
+
+def test_a_call_that_would_wait_too_long_is_refused_when_it_comes() -> None:
+    with ThreadPoolExecutor(4) as pool:
+        desk = Desk(pool, waiting=9)
+        first = desk.queue(Caller())
+        time.sleep(0.2)  # what a call takes
+        desk.done.set()
+        first.result(5)
+        desk.done.clear()
+        desk.queue(Caller())
+        desk.queue(Caller(seconds=5.0))  # would wait 0.2 s of its 5
+        hurried = Caller(seconds=0.3)
+        with pytest.raises(OverloadedError) as refused:
+            desk.serve(hurried)
+        assert not hurried.on_end  # it never stood in the queue
+        assert refused.value.retry_after_seconds
+        assert refused.value.retry_after_seconds >= 0.4
+        assert desk.refused == {Refusal.WAIT_TOO_LONG: 1}
+        desk.done.set()
+        until(lambda: desk.admission.scoring == 0)
+        desk.serve(Caller(seconds=0.3))  # with nobody before it, it is served
+
+
+def test_a_refused_caller_is_told_when_to_come_back() -> None:
+    gate = threading.Event()
+    ranker = ShelfRanker()
+    with (
+        running(ranker, workers=1, max_waiting_calls=0) as (_, call),
+        ThreadPoolExecutor(1) as pool,
+        RecommendationClient(f"127.0.0.1:{call.port}") as client,
+    ):
+        ranker.before_answering = lambda: waits(gate)
+        first = pool.submit(call.recommend)
+        until(lambda: len(ranker.asked) == 1)
+        with pytest.raises(grpc.RpcError) as caught:
+            call.recommend()
+        with pytest.raises(OverloadedError) as told:
+            client.recommend(v1.RecommendRequest())
+        gate.set()
+        first.result()
+    failure = cast("grpc.Call", caught.value)
+    metadata = dict(failure.trailing_metadata() or ())
+    pushback = int(metadata["grpc-retry-pushback-ms"])
+    assert pushback >= 1_000 * MIN_PUSHBACK_SECONDS
+    said = rpc_status.from_call(failure)
+    info = error_details_pb2.RetryInfo()
+    assert said is not None
+    assert said.details[0].Unpack(info)
+    assert info.retry_delay.ToMilliseconds() == pushback
+    assert told.value.retry_after_seconds == pushback / 1_000
+
+
+def test_twice_the_places_means_exactly_the_rest_is_refused() -> None:
+    gate = threading.Event()
+    ranker = ShelfRanker()
+    with (
+        running(ranker, workers=1, max_waiting_calls=7) as (_, call),
+        ThreadPoolExecutor(10) as pool,
+    ):
+        ranker.before_answering = lambda: waits(gate)
+        answers = [pool.submit(call.recommend) for _ in range(10)]
+        until(lambda: sum(answer.done() for answer in answers) == 2)
+        gate.set()
+        codes = Counter(outcome(answer) for answer in answers)
+    assert codes == {"OK": 8, "RESOURCE_EXHAUSTED": 2}
+
+
+def outcome(answer: Any) -> str:
+    error = answer.exception()
+    return error.code().name if error else "OK"
