@@ -45,10 +45,17 @@ class CallGuard(Interceptor):
     Args:
         calls: counts all but health checks and streams.
         health_threads: run the health service.
+        on_end: told method, status and seconds of every call; of a stream, to its end.
     """
 
-    def __init__(self, calls: CallsUnderWay, health_threads: Executor) -> None:
+    def __init__(
+        self,
+        calls: CallsUnderWay,
+        health_threads: Executor,
+        on_end: Callable[[str, grpc.StatusCode, float], None],
+    ) -> None:
         self._calls = calls
+        self._on_end = on_end
         self._health_threads = health_threads
         self._refusals = _Summary()
 
@@ -141,11 +148,12 @@ class CallGuard(Interceptor):
         context.abort_with_status(status)
 
     def _ended(self, method: str, code: grpc.StatusCode, started: float) -> None:
+        seconds = time.perf_counter() - started
+        self._on_end(method, code, seconds)
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
             self._refusals.note()
         elif code is not grpc.StatusCode.OK or not method.startswith(HEALTH):
-            spent = round(1000 * (time.perf_counter() - started), 1)
-            log.info("call", method=method, code=code.name, milliseconds=spent)
+            log.info("call", method=method, code=code.name, milliseconds=round(1000 * seconds, 1))
 
 
 class _Summary:

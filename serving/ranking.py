@@ -30,6 +30,11 @@ class Ranker(Protocol):
         """Events before it are in the bundle; aware of its time zone."""
         ...
 
+    @property
+    def remembered_pairs(self) -> tuple[int, int]:
+        """Pairs of shopper text and item that were to be read: remembered ones, and others."""
+        ...
+
     def recommend(self, request: RecommendRequest, deadline: Deadline) -> RankedList:
         """Find and rank items.
 
@@ -74,6 +79,11 @@ class RankerSlot:
     def put(self, ranker: Ranker) -> None:
         """Let `ranker` answer calls from now on; calls under way keep the one they took."""
         self._ranker = ranker
+
+    @property
+    def current(self) -> Ranker | None:
+        """The recommender that answers calls now."""
+        return self._ranker
 
     def take(self) -> Ranker:
         """The recommender for one call.

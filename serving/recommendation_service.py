@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from typing import Final
 
 import grpc
 
 from recsys import v1
-from recsys.recommender import Deadline
+from recsys.recommender import Deadline, RankedList
 from serving.admission import Admission
+from serving.metrics import Metrics
 from serving.ranking import Ranker, RankerSlot
 from serving.request_reading import RequestReader
-from serving.response_writing import attribution_token, write_response
+from serving.response_writing import Response, attribution_token, write_response
 from serving.settings import ServerSettings
 from serving.threads import ThreadPlan
 from training.process import usable_cores
+
+WAIT: Final = "wait"
+WRITE: Final = "write"
+"""Stages of an answer before and after the recommender's."""
 
 
 class RecommendationService(v1.RecommendationServiceServicer):
@@ -26,6 +33,7 @@ class RecommendationService(v1.RecommendationServiceServicer):
         rankers: where the recommender is.
         settings: limits.
         admission: decides which calls are scored.
+        metrics: count answers and time stages.
         clock: the time now, aware of its time zone.
     """
 
@@ -34,12 +42,14 @@ class RecommendationService(v1.RecommendationServiceServicer):
         rankers: RankerSlot,
         settings: ServerSettings,
         admission: Admission,
+        metrics: Metrics,
         clock: Callable[[], datetime],
     ) -> None:
         self._rankers = rankers
         self._settings = settings
         self._reader = RequestReader(settings)
         self._admission = admission
+        self._metrics = metrics
         self._threads = ThreadPlan(usable_cores())
         self._clock = clock
 
@@ -49,10 +59,10 @@ class RecommendationService(v1.RecommendationServiceServicer):
         """Find, score and rank items for a shopper."""
         ranker = self._rankers.take()
         asked = self._reader.recommend(request, self._now(ranker))
-        with self._admission.turn(context), self._threads.share():
+        with self._turn(context), self._threads.share():
             answer = ranker.recommend(asked, self._deadline(context))
         token = attribution_token(request, answer.bundle_version, asked.as_of)
-        return write_response(v1.RecommendResponse, answer, token, ranker.card)
+        return self._written(v1.RecommendResponse, answer, token, ranker)
 
     def Rank(  # noqa: N802
         self, request: v1.RankRequest, context: grpc.ServicerContext
@@ -60,10 +70,10 @@ class RecommendationService(v1.RecommendationServiceServicer):
         """Order the caller's own items."""
         ranker = self._rankers.take()
         asked = self._reader.rank(request, self._now(ranker))
-        with self._admission.turn(context), self._threads.share():
+        with self._turn(context), self._threads.share():
             answer = ranker.rank(asked, self._deadline(context))
         token = attribution_token(request, answer.bundle_version, asked.as_of)
-        return write_response(v1.RankResponse, answer, token, ranker.card)
+        return self._written(v1.RankResponse, answer, token, ranker)
 
     def SimilarItems(  # noqa: N802
         self, request: v1.SimilarItemsRequest, context: grpc.ServicerContext
@@ -71,10 +81,24 @@ class RecommendationService(v1.RecommendationServiceServicer):
         """Find an item's neighbours."""
         ranker = self._rankers.take()
         asked = self._reader.similar_items(request)
-        with self._admission.turn(context):
+        with self._turn(context):
             answer = ranker.similar_items(asked)
         token = attribution_token(request, answer.bundle_version, None)
-        return write_response(v1.SimilarItemsResponse, answer, token, ranker.card)
+        return self._written(v1.SimilarItemsResponse, answer, token, ranker)
+
+    @contextmanager
+    def _turn(self, context: grpc.ServicerContext) -> Iterator[None]:
+        with ExitStack() as held:
+            with self._metrics.stage(WAIT):
+                held.enter_context(self._admission.turn(context))
+            yield
+
+    def _written(
+        self, kind: type[Response], answer: RankedList, token: str, ranker: Ranker
+    ) -> Response:
+        self._metrics.answered(answer.degraded)
+        with self._metrics.stage(WRITE):
+            return write_response(kind, answer, token, ranker.card)
 
     def _deadline(self, context: grpc.ServicerContext) -> Deadline:
         """When the ranking has to be ready: a call without a deadline has endless time."""

@@ -6,6 +6,7 @@ import gc
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Final
 
@@ -19,6 +20,8 @@ from serving.admission import Admission
 from serving.call_guard import CallGuard
 from serving.calls import CallsUnderWay
 from serving.logs import serving_log
+from serving.metrics import Metrics, StateCollector
+from serving.metrics_server import metrics_served
 from serving.ranking import Ranker, RankerSlot
 from serving.readiness import Readiness
 from serving.recommendation_service import RecommendationService
@@ -50,6 +53,9 @@ class Server:
     Args:
         settings: where it listens and what it takes on.
         clock: the time now, aware of its time zone.
+
+    Attributes:
+        metrics: what it counts.
     """
 
     def __init__(self, settings: ServerSettings, clock: Callable[[], datetime] = utc_now) -> None:
@@ -58,15 +64,19 @@ class Server:
         self._calls = CallsUnderWay()
         self._pools = (_pool(settings), ThreadPoolExecutor(HEALTH_THREADS, "health"))
         self._readiness = Readiness([SERVICE], self._pools[1])
-        guard = CallGuard(self._calls, self._pools[1])
+        self.metrics = Metrics()
+        guard = CallGuard(self._calls, self._pools[1], self.metrics.called)
         self._server = grpc.server(self._pools[0], interceptors=[guard], options=_options(settings))
         admission = Admission(
             settings.workers,
             settings.max_waiting_calls,
             settings.max_wait_seconds,
             settings.max_wait_share,
+            self.metrics.refused,
         )
-        service = RecommendationService(self._rankers, settings, admission, clock)
+        state = StateCollector(self._calls, admission, self._rankers, clock)
+        self.metrics.registry.register(state)
+        service = RecommendationService(self._rankers, settings, admission, self.metrics, clock)
         v1.add_RecommendationServiceServicer_to_server(service, self._server)
         self._readiness.add_to(self._server)
         if settings.reflection:
@@ -96,7 +106,12 @@ class Server:
 
         What it holds stays, so the garbage collector need not look through it again and again.
         """
-        ranker.warm_up(time.monotonic)
+        try:
+            ranker.warm_up(time.monotonic)
+        except BaseException:
+            self.metrics.loaded(well=False)
+            raise
+        self.metrics.loaded(well=True)
         gc.collect()
         gc.freeze()
         self._rankers.put(ranker)
@@ -154,13 +169,17 @@ def serve_until_stopped(
     server = Server(settings)
     address = server.start()
     log.info("listening", address=address)
-    try:
+    with ExitStack() as ending:
+        ending.callback(server.drain)
+        if settings.metrics_port is not None:
+            served = metrics_served(
+                server.metrics.registry, settings.metrics_host, settings.metrics_port
+            )
+            log.info("metrics", address=ending.enter_context(served))
         ranker = load()
         server.install(ranker)
         log.info("ready", address=address, bundle=ranker.version)
         on_ready(address, ranker.version)
         stop.wait()
         log.info("draining")
-    finally:
-        server.drain()
     log.info("stopped")

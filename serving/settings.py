@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from recsys.errors import ConfigurationError
 
 
 class ServerSettings(BaseModel):
@@ -18,6 +24,12 @@ class ServerSettings(BaseModel):
 
     reflection: bool = False
     """Whether clients may list services and messages."""
+
+    metrics_host: str = "127.0.0.1"
+    """Address of the metrics; they know no caller, but the shop's traffic."""
+
+    metrics_port: int | None = Field(default=None, ge=0, le=65_535)
+    """Port of the metrics (HTTP, for Prometheus); None serves none, 0 takes any free port."""
 
     workers: int = Field(default=2, ge=1, le=256)
     """Calls scored at the same time; more than the cores this process may use gains nothing."""
@@ -88,3 +100,25 @@ class ServerSettings(BaseModel):
 
     read_query_chars: int = Field(default=2_000, ge=1)
     """Characters of a query that are read; the rest could not reach the text model anyway."""
+
+
+def load_settings(path: Path | None, given: Mapping[str, object]) -> ServerSettings:
+    """Settings of a TOML file, those `given` by name above them.
+
+    Raises:
+        ConfigurationError: the file is missing, not TOML, or has an unknown or invalid setting; the
+            message names the setting.
+    """
+    try:
+        written = tomllib.loads(path.read_text(encoding="utf-8")) if path else {}
+    except OSError as error:
+        raise ConfigurationError(f"can't read the settings {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not a TOML file: {error}") from error
+    try:
+        return ServerSettings.model_validate({**written, **given})
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
+        )
+        raise ConfigurationError(f"{path or 'the settings'}: {problems}") from error

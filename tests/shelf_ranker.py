@@ -38,6 +38,7 @@ class ShelfRanker:
 
     version = "v000007"
     horizon = HORIZON
+    remembered_pairs = 3, 4
 
     def __init__(self, before_answering: Callable[[], None] = lambda: None) -> None:
         self.asked: list[RecommendRequest | RankRequest | SimilarItemsRequest] = []

@@ -19,6 +19,7 @@ from recsys import v1
 from recsys.errors import UnavailableError
 from serving.call_guard import CallGuard
 from serving.calls import CallsUnderWay
+from serving.metrics import Metrics
 from serving.server import SERVICE
 
 
@@ -101,7 +102,8 @@ class Broken(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 @contextmanager
 def broken_server() -> Iterator[grpc.Channel]:
     with ThreadPoolExecutor(2) as pool:
-        server = grpc.server(pool, interceptors=[CallGuard(CallsUnderWay(), pool)])
+        guard = CallGuard(CallsUnderWay(), pool, Metrics().called)
+        server = grpc.server(pool, interceptors=[guard])
         server.add_generic_rpc_handlers((Broken(),))
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()

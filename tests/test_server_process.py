@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from shelf_ranker import SHELF
@@ -33,7 +34,8 @@ def load():
 def slow_from_now_on(address, version):
     ranker.before_answering = lambda: time.sleep({seconds})
 configure_logs()
-serve_until_stopped(ServerSettings(port=0, drain_seconds=30), load, slow_from_now_on)
+settings = ServerSettings(port=0, drain_seconds=30, metrics_port=0)
+serve_until_stopped(settings, load, slow_from_now_on)
 """
 
 
@@ -68,6 +70,7 @@ def test_a_stop_signal_lets_calls_under_way_finish_and_exits_0(number: signal.Si
     events = [json.loads(line)["event"] for line in (*seen, *rest)]
     assert [event for event in events if event != "call"] == [
         "listening",
+        "metrics",
         "ready",
         "draining",
         "stopped",
@@ -85,3 +88,19 @@ def test_a_second_signal_ends_the_process_at_once() -> None:
             server.send_signal(signal.SIGTERM)
             assert server.wait(5) == 3
         assert isinstance(hanging.exception(timeout=5), UnavailableError)
+
+
+def test_metrics_are_served_on_a_port_of_their_own_until_the_end() -> None:
+    with process(seconds=0) as (server, address, seen):
+        (metrics,) = [
+            line["address"] for line in map(json.loads, seen) if line["event"] == "metrics"
+        ]
+        with RecommendationClient(address) as client:
+            client.recommend(v1.RecommendRequest())
+        with urlopen(f"http://{metrics}/metrics") as page:
+            text = page.read().decode()
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(10) == 0
+    assert metrics.startswith("127.0.0.1:")
+    assert metrics != address
+    assert 'recsys_call_seconds_count{code="OK",method="/recsys.v1.Recomm' in text

@@ -116,6 +116,12 @@ class Recommender:
         """The items table as far as serving needs it."""
         return self._catalogue.table
 
+    @property
+    def remembered_pairs(self) -> tuple[int, int]:
+        """Pairs of shopper text and item that were to be read: remembered ones, and others."""
+        pairs = self._contents.texts.scorer.pair_scores
+        return pairs.hits, pairs.misses
+
     def card(self, item_id: str) -> ItemCard | None:
         """What to show of an item; None for an unknown one."""
         row = self._log.item_rows.get(item_id)

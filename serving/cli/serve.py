@@ -14,13 +14,28 @@ app = new_app()
 
 
 @app.command()
-def serve(
+def serve(  # noqa: PLR0913, PLR0917
     registry: Annotated[Path, typer.Option(help="Folder of the published bundles.")],
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes any free one.")] = 50_051,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Default 50051; 0 takes any free one.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; default 127.0.0.1.")
+    ] = None,
     bundle: Annotated[str | None, typer.Option(help="Version; absent: the current one.")] = None,
-    workers: Annotated[int, typer.Option(min=1, max=256, help="Calls scored at a time.")] = 2,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Calls scored at a time; default 2.")
+    ] = None,
     reflection: Annotated[bool, typer.Option(help="Let clients list services.")] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65_535, help="Metrics for Prometheus, on this machine; absent: none."
+        ),
+    ] = None,
+    settings: Annotated[
+        Path | None, typer.Option(help="TOML file of more settings; options stand above it.")
+    ] = None,
 ) -> None:
     """Answer gRPC calls until SIGTERM or Ctrl-C; logs one JSON object a line on stderr.
 
@@ -32,14 +47,22 @@ def serve(
     from serving.loading import open_recommender  # noqa: PLC0415
     from serving.logs import configure_logs, log_uncaught  # noqa: PLC0415
     from serving.server import serve_until_stopped  # noqa: PLC0415
-    from serving.settings import ServerSettings  # noqa: PLC0415
+    from serving.settings import load_settings  # noqa: PLC0415
     from training.process import set_up_process  # noqa: PLC0415
 
+    options: dict[str, object] = {
+        "host": host,
+        "port": port,
+        "workers": workers,
+        "reflection": reflection or None,
+        "metrics_port": metrics_port,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    chosen = load_settings(settings, given)
     configure_logs()
     log_uncaught()
     set_up_process()
-    settings = ServerSettings(host=host, port=port, workers=workers, reflection=reflection)
-    serve_until_stopped(settings, lambda: open_recommender(registry, bundle), _say_ready)
+    serve_until_stopped(chosen, lambda: open_recommender(registry, bundle), _say_ready)
 
 
 def _say_ready(address: str, version: str) -> None:

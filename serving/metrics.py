@@ -1,0 +1,124 @@
+"""What the server counts and times, for Prometheus; labels hold nothing that a caller chooses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Final
+
+import grpc
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from serving.admission import Admission, Refusal
+from serving.calls import CallsUnderWay
+from serving.ranking import RankerSlot
+
+SECONDS: Final = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.075),
+    *(0.1, 0.15, 0.25, 0.5, 1.0, 2.5),
+)
+
+
+class Metrics:
+    """Counters and histograms of one server, in a registry of their own; for several threads."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._calls = self._histogram("call_seconds", "Calls by how they ended.", "method", "code")
+        self._stages = self._histogram("stage_seconds", "Stages of answers.", "stage")
+        self._degraded = self._counter("degraded_answers", "Answers by what they lack.", "reason")
+        self._refused = self._counter("refused_calls", "Calls that were not scored.", "reason")
+        self._loads = self._counter("bundle_loads", "Bundles loaded, or not.", "outcome")
+        for outcome in ("ok", "failed"):
+            self._loads.labels(outcome)
+        for why in Refusal:
+            self._refused.labels(why.value)
+
+    def called(self, method: str, code: grpc.StatusCode, seconds: float) -> None:
+        """A call ended."""
+        self._calls.labels(method, code.name).observe(seconds)
+
+    def refused(self, why: Refusal) -> None:
+        """A call was not scored."""
+        self._refused.labels(why.value).inc()
+
+    def answered(self, degraded: Iterable[str]) -> None:
+        """An answer went out that lacks so much."""
+        for reason in degraded:
+            self._degraded.labels(reason).inc()
+
+    def loaded(self, *, well: bool) -> None:
+        """A bundle was loaded and warmed up, or could not be."""
+        self._loads.labels("ok" if well else "failed").inc()
+
+    @contextmanager
+    def stage(self, stage: str) -> Iterator[None]:
+        """Time a stage, also one that fails."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._stages.labels(stage).observe(time.perf_counter() - started)
+
+    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
+        return Histogram(f"recsys_{name}", text, labels, buckets=SECONDS, registry=self.registry)
+
+    def _counter(self, name: str, text: str, label: str) -> Counter:
+        return Counter(f"recsys_{name}", text, [label], registry=self.registry)
+
+
+class StateCollector(Collector):
+    """What is read off the server when somebody asks: load, and the bundle in service.
+
+    Args:
+        calls: under way.
+        admission: who is scored and who waits.
+        rankers: where the recommender is.
+        clock: the time now, aware of its time zone.
+    """
+
+    def __init__(
+        self,
+        calls: CallsUnderWay,
+        admission: Admission,
+        rankers: RankerSlot,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._calls = calls
+        self._admission = admission
+        self._rankers = rankers
+        self._clock = clock
+
+    def collect(self) -> Iterator[Metric]:
+        """The state now; of the bundle only while there is one."""
+        yield _gauge("calls_under_way", "Calls that were taken and not answered.", len(self._calls))
+        yield _gauge("calls_scoring", "Calls that hold a worker.", self._admission.scoring)
+        yield _gauge("calls_waiting", "Calls that wait for a worker.", self._admission.waiting)
+        ranker = self._rankers.current
+        if ranker is None:
+            return
+        bundle = GaugeMetricFamily(
+            "recsys_bundle", "The bundle in service.", labels=["version"], value=None
+        )
+        bundle.add_metric([ranker.version], 1)
+        yield bundle
+        age = (self._clock() - ranker.horizon).total_seconds()
+        yield _gauge("index_age_seconds", "Since the last event the bundle may know.", age)
+        pairs = CounterMetricFamily(
+            "recsys_pair_scores",
+            "Pairs of shopper text and item that were to be read, by whether they were remembered.",
+            labels=["outcome"],
+        )
+        hits, misses = ranker.remembered_pairs
+        pairs.add_metric(["hit"], hits)
+        pairs.add_metric(["miss"], misses)
+        yield pairs
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"recsys_{name}", text, value=value)
