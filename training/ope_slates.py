@@ -11,7 +11,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.errors import DataError, EmptyTableError
-from recsys.interactions import first_clicks
 from recsys.off_policy import (
     Overlap,
     Slates,
@@ -24,6 +23,7 @@ from recsys.off_policy import (
     standard_ips,
 )
 from recsys.tables import Dataset
+from training.clicked_impressions import clicked_impressions
 from training.ope_report import OffPolicyReport, OverlapRow, ValueRow, gain_row, value_rows
 from training.ope_tables import in_range, read_columns
 
@@ -140,7 +140,7 @@ def _impressions(folder: Path, target: Path, depth: int | None) -> pl.DataFrame:
             f"{folder}: the events lack {', '.join(absent)}; impressions must be logged with what "
             "the policy's probability of them was"
         )
-    frame = _clicked(events)
+    frame = clicked_impressions(events, ("position", "propensity"))
     if frame.is_empty():
         raise EmptyTableError(f"{folder}: has no impression to evaluate")
     policy = read_columns(
@@ -162,26 +162,6 @@ def _impressions(folder: Path, target: Path, depth: int | None) -> pl.DataFrame:
         )
     whole = frame if depth is None else frame.filter(pl.col("position") < depth)
     return joined.with_columns(left_out=pl.lit(len(whole) - len(ranked)))
-
-
-def _clicked(events: pl.LazyFrame) -> pl.DataFrame:
-    """All impressions once, with `clicked`."""
-    kind = pl.col("event_type").cast(pl.String)
-    session = (
-        pl.col("session_id")
-        if "session_id" in events.collect_schema()
-        else pl.lit(None, pl.String).alias("session_id")
-    )
-    rows = (
-        events.filter(kind.is_in(["impression", "click", "view"]))
-        .select("event_id", "user_id", kind, "event_time", session, *_NEEDED, item="item_id")
-        .sort("event_time", "event_id")
-        .unique("event_id", keep="first", maintain_order=True)
-        .collect()
-    )
-    shown = rows.filter(pl.col("event_type") == "impression").with_row_index("impression")
-    clicks = first_clicks(shown, rows.filter(pl.col("event_type") != "impression"))
-    return shown.with_columns(clicked=pl.col("impression").is_in(clicks["impression"].implode()))
 
 
 def _lists(frame: pl.DataFrame, depth: int | None) -> pl.DataFrame:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
-from collections.abc import Callable
-from io import BytesIO
 from typing import Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from training.plot_style import PngFile
+from training.page import embedded, page_environment
 from training.report import (
     COMPARED_NAMES,
     HEADLINE,
@@ -42,13 +37,7 @@ def evaluation_page(report: EvaluationReport) -> str:
     Sections without data (candidates, calibration, segments) are left out. The same report gives
     the same text.
     """
-    environment = Environment(
-        loader=PackageLoader("training"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters.update(
         mean=lambda one: f"{one.mean:.3f}",
         signed=lambda one: _signed(one.mean),
@@ -92,20 +81,14 @@ def _signed(number: float) -> str:
 
 def _figures(report: EvaluationReport) -> dict[str, str]:
     """Figures by section as `data:` addresses; those that there is data for."""
-    drawn = {"systems": _embedded(lambda file: plot_systems(report, file))}
+    drawn = {"systems": embedded(lambda file: plot_systems(report, file))}
     if report.differences:
-        drawn["differences"] = _embedded(lambda file: plot_differences(report.differences, file))
+        drawn["differences"] = embedded(lambda file: plot_differences(report.differences, file))
     if any(report.segments(target) for target in report.targets):
-        drawn["segments"] = _embedded(lambda file: plot_segments(report, file))
+        drawn["segments"] = embedded(lambda file: plot_segments(report, file))
     if report.candidates:
-        drawn["candidates"] = _embedded(lambda file: plot_candidates(report.candidates, file))
+        drawn["candidates"] = embedded(lambda file: plot_candidates(report.candidates, file))
     calibration = report.calibration
     if calibration is not None:
-        drawn["calibration"] = _embedded(lambda file: plot_reliability(calibration, file))
+        drawn["calibration"] = embedded(lambda file: plot_reliability(calibration, file))
     return drawn
-
-
-def _embedded(draw: Callable[[PngFile], None]) -> str:
-    file = BytesIO()
-    draw(file)
-    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"

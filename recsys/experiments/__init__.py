@@ -19,7 +19,12 @@ from recsys.experiments.effects import (
     difference_of_proportions,
     log_ratio_of_proportions,
 )
-from recsys.experiments.guardrails import NonInferiority, Outcome, non_inferiority
+from recsys.experiments.guardrails import (
+    NonInferiority,
+    Outcome,
+    always_valid_non_inferiority,
+    non_inferiority,
+)
 from recsys.experiments.interleaving import (
     FIRST,
     NOBODY,
@@ -33,6 +38,7 @@ from recsys.experiments.labels import UNNAMED, arm_label, join_labels, read_labe
 from recsys.experiments.power import (
     ALPHA,
     POWER,
+    any_look_factor,
     detectable_effect,
     power_of_proportions,
     power_of_t_test,
@@ -80,7 +86,9 @@ __all__ = [
     "SampleRatio",
     "adjusted",
     "always_valid_interval",
+    "always_valid_non_inferiority",
     "always_valid_p_value",
+    "any_look_factor",
     "arm_label",
     "bernoulli_sequence",
     "choose",

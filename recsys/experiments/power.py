@@ -7,6 +7,8 @@ from math import asin, inf, isnan, sqrt
 from scipy.optimize import brentq
 from scipy.stats import nct, norm, t
 
+from recsys.experiments.sequential import mixture_precision, normal_mixture_bound
+
 ALPHA = 0.05
 POWER = 0.8
 _MOST_UNITS = 1e12
@@ -82,3 +84,15 @@ def detectable_effect(
         return power_of_t_test(effect, control, treatment, alpha) - power
 
     return float(brentq(missing, 0.0, 200 * error, xtol=1e-14, rtol=1e-12))
+
+
+def any_look_factor(power: float = POWER, alpha: float = ALPHA) -> float:
+    """How many times the units of a fixed test a confidence sequence needs, tuned for its end.
+
+    The sequence is wider than the fixed interval by a constant there, which takes the place of the
+    normal quantile: `((b + z(power)) / (z(1 - alpha / 2) + z(power)))^2`.
+    """
+    size = 1e6
+    wide = normal_mixture_bound(size, mixture_precision(size, alpha), alpha) / sqrt(size)
+    needed = float(norm.ppf(power))
+    return ((wide + needed) / (float(norm.ppf(1 - alpha / 2)) + needed)) ** 2

@@ -147,7 +147,7 @@ class Events(dy.Schema):
     """A review's text."""
 
     experiment_arm = _text()
-    """Arm of the experiment that the shopper was in."""
+    """Arms of the experiments that the shopper was in, as `experiment/arm`, separated by commas."""
 
     propensity = dy.Float64(
         nullable=True,

@@ -21,6 +21,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "validate": ("validate", "Check a dataset against the contract."),
     "train": ("train", "Fine-tune, index, learn to rank, publish a bundle."),
     "evaluate": ("evaluate", "Measure a bundle against peers on later events."),
+    "experiment": ("experiment", "Plan an experiment, and report what it found."),
     "ope": ("ope", "Evaluate another policy on logged decisions."),
     "bundles": ("bundles", "List, show, choose, sign and remove published bundles."),
     "serve": ("serve", "Answer gRPC calls from the current bundle."),
