@@ -91,7 +91,7 @@ def read_training_data(
 
 
 def _after_last(events: pl.LazyFrame) -> int:
-    last = events.select(pl.col("event_time").dt.epoch("us").max()).collect().item()
+    last = events.select(pl.col("event_time").dt.epoch("us").max()).collect(engine="streaming").item()
     return 0 if last is None else int(last) + 1
 
 
@@ -111,12 +111,16 @@ def _sum(
 
 
 def _order_free_sum(events: pl.LazyFrame) -> int:
-    """A sum over the rows that are read beside the log's arrays: impressions and queries."""
+    """A sum over the rows that are read beside the log's arrays: impressions and queries.
+
+    Of rows with one `event_id` it counts the one with the smallest hash.
+    """
     read = (
         *("event_id", "user_id", "item_id", "event_type"),
         *("session_id", "attribution_token", "position", "query"),
     )
     present = events.collect_schema().names()
-    names = [name for name in read if name in present]
-    row = pl.struct(pl.col(names).cast(pl.String), pl.col("event_time").dt.epoch("us")).hash(1)
-    return int(events.unique("event_id").select(row.sum()).collect(engine="streaming").item() or 0)
+    row = pl.struct(*(name for name in read if name in present), pl.col("event_time").dt.epoch())
+    rows = events.select(id=pl.col("event_id").hash(1), row=row.hash(2))
+    once = rows.group_by("id").agg(pl.col("row").min())
+    return int(once.select(pl.col("row").sum()).collect(engine="streaming").item() or 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
@@ -9,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from recsys.interactions.event_columns import optional_column
+from recsys.interactions.event_columns import distinct, optional_column, row_of
 from recsys.interactions.ragged import Ragged
 
 UNKNOWN_POSITION: Final = -1
@@ -19,6 +20,8 @@ NOT_CLICKED: Final = 2**63 - 1
 CLICK_TYPES: Final = ("click", "view")
 ATTRIBUTION_TIME: Final = "30m"
 """How long a click without token and session may follow its impression."""
+
+HASH_SEED: Final = 1
 
 
 @dataclass(frozen=True)
@@ -48,28 +51,24 @@ class Impressions:
     click_time: NDArray[np.int64]
 
     @classmethod
-    def build(cls, rows: pl.LazyFrame, users: pl.Series, events: pl.LazyFrame) -> Self:
+    def build(cls, items: pl.Series, users: pl.Series, events: pl.LazyFrame) -> Self:
         """Read impressions and the clicks on them from an `events` table.
 
+        What a click can belong to is looked for among the impressions of its item to its shopper
+        alone: texts are kept of those, of all others only numbers.
+
         Args:
-            rows: columns `item_id` and `item`; events on other items are left out.
+            items: ids of the catalogue, in the order of rows; events on others are left out.
             users: ids of the shoppers with a user row, in the order of rows.
             events: rows of the `events` contract; optional columns may be missing.
         """
-        known = _read(rows, events)
-        is_impression = pl.col("event_type") == "impression"
-        shown = known.filter(is_impression).unique("event_id", keep="first", maintain_order=True)
-        shown = shown.with_row_index("impression")
-        clicks = first_clicks(shown, known.filter(~is_impression))
-        user = shown["user_id"].cast(pl.Enum(users), strict=False).to_physical().cast(pl.Int32)
+        shown = _shown(items, users, events)
+        clicks = first_clicks(shown, _clicks(items, users, events))
         return cls(
-            item=shown["item"].to_numpy().astype(np.int32),
-            user=user.fill_null(-1).to_numpy(),
+            item=shown["item"].to_numpy(),
+            user=shown["user"].fill_null(-1).to_numpy(),
             time=shown["event_time"].to_physical().to_numpy().astype(np.int64),
-            position=shown["position"]
-            .clip(upper_bound=np.iinfo(np.int16).max)
-            .cast(pl.Int16)
-            .to_numpy(),
+            position=shown["position"].to_numpy(),
             clicked=clicks["impression"].to_numpy().astype(np.int32),
             click_time=clicks["click_time"].to_physical().to_numpy().astype(np.int64),
         )
@@ -166,6 +165,7 @@ def first_clicks(shown: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:
         clicks: clicks and views in order of time.
     """
     numbered = clicks.with_row_index("click")
+    shown = shown.join(clicks, on=["user", "item"], how="semi", maintain_order="left")
     anonymous = pl.all_horizontal(pl.col("attribution_token", "session_id").is_null())
     matches = [
         _last_shown(shown, numbered, "attribution_token"),
@@ -183,7 +183,7 @@ def first_clicks(shown: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:
 
 def _last_shown(shown: pl.DataFrame, clicks: pl.DataFrame, key: str | None = None) -> pl.DataFrame:
     """Clicks with the last `impression` before them that has the same `key`; others left out."""
-    by = ["user_id", "item", *([key] if key else [])]
+    by = ["user", "item", *([key] if key else [])]
     found = clicks.drop_nulls(by).join_asof(
         shown.drop_nulls(by).select(*by, "event_time", "impression"),
         on="event_time",
@@ -195,23 +195,42 @@ def _last_shown(shown: pl.DataFrame, clicks: pl.DataFrame, key: str | None = Non
     return found.drop_nulls("impression").select("click", "event_time", "impression")
 
 
-def _read(rows: pl.LazyFrame, events: pl.LazyFrame) -> pl.DataFrame:
-    """Impressions, clicks and views on known items, in order of (time, event id)."""
-    present = events.collect_schema().names()
+def _shown(items: pl.Series, users: pl.Series, events: pl.LazyFrame) -> pl.DataFrame:
+    """Impressions of known items, numbered in order of (time, event id), each `event_id` once."""
+    position = pl.col("position").clip(upper_bound=np.iinfo(np.int16).max).cast(pl.Int16)
     kind = pl.col("event_type").cast(pl.String)
-    return (
-        events.filter(kind.is_in(["impression", *CLICK_TYPES]))
-        .select(
-            "event_id",
-            "user_id",
-            "item_id",
-            kind,
-            pl.col("event_time").cast(pl.Datetime("us", "UTC")),
-            optional_column(present, "position", pl.Int32(), UNKNOWN_POSITION),
-            optional_column(present, "attribution_token", pl.String()),
-            optional_column(present, "session_id", pl.String()),
-        )
-        .join(rows, on="item_id", how="inner")
-        .sort("event_time", "event_id", "user_id", "item", "event_type")
-        .collect()
+    shown = (
+        _known(items, users, events.filter(kind == "impression"))
+        .with_columns(position)
+        .collect(engine="streaming")
+        .sort("event_time", "event_id", "user", "item")
     )
+    return distinct(shown, "event_id").drop("event_id").with_row_index("impression")
+
+
+def _clicks(items: pl.Series, users: pl.Series, events: pl.LazyFrame) -> pl.DataFrame:
+    """Clicks and views of known items, in order of time."""
+    clicks = events.filter(pl.col("event_type").cast(pl.String).is_in(CLICK_TYPES))
+    found = _known(items, users, clicks).collect(engine="streaming")
+    return found.sort("event_time", "event_id", "user", "item")
+
+
+def _known(items: pl.Series, users: pl.Series, events: pl.LazyFrame) -> pl.LazyFrame:
+    """Events on known items; rows for ids, and a hash of 64 bits for each token and session.
+
+    Two tokens, or sessions, with one hash would have to belong to the same shopper and item.
+    """
+    present = events.collect_schema().names()
+    return events.select(
+        "event_id",
+        pl.col("event_time").cast(pl.Datetime("us", "UTC")),
+        row_of("item_id", items).alias("item"),
+        row_of("user_id", users).alias("user"),
+        optional_column(present, "position", pl.Int32(), UNKNOWN_POSITION),
+        *(_hashed(present, name) for name in ("attribution_token", "session_id")),
+    ).drop_nulls("item")
+
+
+def _hashed(present: Collection[str], name: str) -> pl.Expr:
+    column = optional_column(present, name, pl.String())
+    return pl.when(column.is_not_null()).then(column.hash(HASH_SEED)).alias(name)

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.errors import EmptyTableError
-from recsys.interactions.event_columns import optional_column
+from recsys.interactions.event_columns import optional_column, row_of
 from recsys.interactions.histories import EventKind, Histories
 from recsys.interactions.impressions import Impressions, ShownItems
 from recsys.interactions.searches import Searches
@@ -66,10 +66,9 @@ class InteractionLog:
         catalogue = item_ids.unique().sort()
         if catalogue.is_empty():
             raise EmptyTableError("the items table has no rows; a log needs a catalogue")
-        rows = pl.LazyFrame({"item_id": catalogue}).with_row_index("item")
-        frame = _numbered(rows, events)
+        frame = _numbered(catalogue, events)
         users = frame["user_id"].unique().sort()
-        user = frame["user_id"].cast(pl.Enum(users)).to_physical().to_numpy()
+        user = frame.select(row_of("user_id", users)).to_series().to_numpy()
         counts = np.bincount(user, minlength=len(users))
         return cls(
             user_ids=tuple(users),
@@ -81,7 +80,7 @@ class InteractionLog:
             price=frame["price"].to_numpy().astype(np.float32),
             quantity=frame["quantity"].to_numpy().astype(np.int32),
             basket=frame["basket"].to_numpy().astype(np.int32),
-            impressions=Impressions.build(rows, users, events),
+            impressions=Impressions.build(catalogue, users, events),
             searches=Searches.build(users, events),
         )
 
@@ -179,7 +178,7 @@ def _event_columns() -> list[str]:
     return [f.name for f in fields(Histories) if f.name != "offsets"]
 
 
-def _numbered(rows: pl.LazyFrame, events: pl.LazyFrame) -> pl.DataFrame:
+def _numbered(items: pl.Series, events: pl.LazyFrame) -> pl.DataFrame:
     """Event rows with item rows, kinds and baskets as integers, in the log's order."""
     present = events.collect_schema().names()
     session = optional_column(present, "session_id", pl.String())
@@ -188,14 +187,14 @@ def _numbered(rows: pl.LazyFrame, events: pl.LazyFrame) -> pl.DataFrame:
         .select(
             "event_id",
             "user_id",
-            "item_id",
             pl.col("event_type").cast(pl.String),
             pl.col("event_time").cast(pl.Datetime("us", "UTC")),
             optional_column(present, "price", pl.Float32(), float("nan")),
             optional_column(present, "quantity", pl.Int32(), 1.0),
             session,
+            row_of("item_id", items).alias("item"),
         )
-        .join(rows, on="item_id", how="inner")
+        .drop_nulls("item")
         .sort("user_id", "event_time", "event_id", "item", "event_type")
         .unique("event_id", keep="first", maintain_order=True)
         .with_columns(
@@ -203,5 +202,5 @@ def _numbered(rows: pl.LazyFrame, events: pl.LazyFrame) -> pl.DataFrame:
             session=pl.coalesce("session_id", pl.col("event_time").dt.epoch("s").cast(pl.String)),
         )
         .with_columns(basket=pl.struct("user_id", "session").rank("dense").cast(pl.Int32))
-        .collect()
+        .collect(engine="streaming")
     )

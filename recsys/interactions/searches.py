@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from recsys.interactions.event_columns import optional_column
+from recsys.interactions.event_columns import optional_column, row_of
 from recsys.interactions.ragged import Ragged
 
 
@@ -42,15 +42,13 @@ class Searches:
         """
         query = optional_column(events.collect_schema().names(), "query", pl.String())
         time = pl.col("event_time").cast(pl.Datetime("us", "UTC"))
-        rows = pl.LazyFrame({"user_id": users}).with_row_index("user")
         found = (
-            events.select("user_id", query=query.str.strip_chars(), time=time)
-            .filter(pl.col("query") != "")
-            .join(rows, on="user_id", how="inner")
+            events.select(row_of("user_id", users).alias("user"), query.str.strip_chars(), time=time)
+            .filter((pl.col("query") != "") & pl.col("user").is_not_null())
             .group_by("user", "query", day=pl.col("time").dt.date())
             .agg(pl.col("time").min())
+            .collect(engine="streaming")
             .sort("user", "time", "query")
-            .collect()
         )
         queries = found["query"].unique().sort()
         place = found["query"].cast(pl.Enum(queries)).to_physical().to_numpy()
