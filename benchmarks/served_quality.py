@@ -24,7 +24,7 @@ from recsys.evaluation import NextPeriod, ndcg, next_period, recall
 from recsys.interactions import InteractionLog
 from recsys.recommender import ItemFilter, RankedList, Recommender, RecommendRequest
 from recsys.tables import Dataset
-from serving.bench import running_server
+from serving.bench.server_process import running_server
 from serving.client import RecommendationClient
 from serving.loading import open_recommender
 

@@ -76,9 +76,11 @@ def read_training_data(
     """
     dataset = Dataset(folder)
     items = dataset.items().sort("item_id")
-    everything = dataset.scan_events()
-    cut = _after_last(everything) if until is None else (until - EPOCH) // timedelta(microseconds=1)
-    events = everything.filter(pl.col("event_time").dt.epoch("us") < cut)
+    events = dataset.scan_events()
+    if until is not None:
+        events = events.filter(pl.col("event_time") < until)
+    total, last = _total(events)
+    cut = last + 1 if until is None else (until - EPOCH) // timedelta(microseconds=1)
     log = InteractionLog.build(items["item_id"], events)
     if not len(log.item):
         raise EmptyTableError(
@@ -87,40 +89,37 @@ def read_training_data(
         )
     split = split_by_time(log, cut, configuration.windows)
     rules = MerchandisingRules.of(dataset.merchandising(), log.item_ids)
-    return TrainingData(items, events, log, cut, split, rules, _sum(items, events, log, rules))
+    return TrainingData(items, events, log, cut, split, rules, _digest(items, log, rules, total))
 
 
-def _after_last(events: pl.LazyFrame) -> int:
-    last = events.select(pl.col("event_time").dt.epoch("us").max()).collect(engine="streaming").item()
-    return 0 if last is None else int(last) + 1
-
-
-def _sum(
-    items: pl.DataFrame, events: pl.LazyFrame, log: InteractionLog, rules: MerchandisingRules
-) -> str:
+def _digest(items: pl.DataFrame, log: InteractionLog, rules: MerchandisingRules, total: int) -> str:
     digest = hashlib.sha256(canonical_text(items))
     for ids in (log.user_ids, log.item_ids):
         digest.update("\n".join(ids).encode())
     arrays = (log.user_offsets, log.item, log.time, log.kind, log.price, log.quantity, log.basket)
     for array in arrays:
         digest.update(np.ascontiguousarray(array).tobytes())
-    digest.update(str(_order_free_sum(events)).encode())
+    digest.update(str(total).encode())
     for part in rules.arrays().values():
         digest.update(part.tobytes())
     return digest.hexdigest()
 
 
-def _order_free_sum(events: pl.LazyFrame) -> int:
-    """A sum over the rows that are read beside the log's arrays: impressions and queries.
+def _total(events: pl.LazyFrame) -> tuple[int, int]:
+    """Of the rows that are read beside the log's arrays: a sum in any order, and the last time.
 
-    Of rows with one `event_id` it counts the one with the smallest hash.
+    It holds the impressions and queries that training reads apart from the log. Of rows with one
+    `event_id` it counts the one with the smallest hash; without a row both are 0.
     """
     read = (
         *("event_id", "user_id", "item_id", "event_type"),
         *("session_id", "attribution_token", "position", "query"),
     )
     present = events.collect_schema().names()
-    row = pl.struct(*(name for name in read if name in present), pl.col("event_time").dt.epoch())
-    rows = events.select(id=pl.col("event_id").hash(1), row=row.hash(2))
-    once = rows.group_by("id").agg(pl.col("row").min())
-    return int(once.select(pl.col("row").sum()).collect(engine="streaming").item() or 0)
+    time = pl.col("event_time").dt.epoch("us")
+    row = pl.struct(*(name for name in read if name in present), time).hash(2)
+    rows = events.select(id=pl.col("event_id").hash(1), row=row, time=time)
+    once = rows.group_by("id").agg(pl.col("row").min(), pl.col("time").max())
+    found = once.select(pl.col("row").sum(), pl.col("time").max()).collect(engine="streaming")
+    total, last = found.row(0)
+    return int(total or 0), int(last or 0)

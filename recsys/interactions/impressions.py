@@ -21,6 +21,9 @@ CLICK_TYPES: Final = ("click", "view")
 ATTRIBUTION_TIME: Final = "30m"
 """How long a click without token and session may follow its impression."""
 
+KEYS: Final = ("attribution_token", "session_id")
+"""What ties a click to its impression, the surest first."""
+
 HASH_SEED: Final = 1
 
 
@@ -51,26 +54,28 @@ class Impressions:
     click_time: NDArray[np.int64]
 
     @classmethod
-    def build(cls, items: pl.Series, users: pl.Series, events: pl.LazyFrame) -> Self:
-        """Read impressions and the clicks on them from an `events` table.
-
-        What a click can belong to is looked for among the impressions of its item to its shopper
-        alone: texts are kept of those, of all others only numbers.
+    def build(
+        cls, items: pl.Series, users: pl.Series, events: pl.LazyFrame, clicks: pl.DataFrame
+    ) -> Self:
+        """Read impressions from an `events` table, and find those that were clicked.
 
         Args:
             items: ids of the catalogue, in the order of rows; events on others are left out.
             users: ids of the shoppers with a user row, in the order of rows.
             events: rows of the `events` contract; optional columns may be missing.
+            clicks: clicks and views, each shopper's in order of time: `user`, `item` (rows),
+                `event_time`, `attribution_token`, `session_id`.
         """
         shown = _shown(items, users, events)
-        clicks = first_clicks(shown, _clicks(items, users, events))
+        tokens = clicks.with_columns(_hashed(clicks.columns, name) for name in KEYS)
+        found = first_clicks(shown, tokens)
         return cls(
             item=shown["item"].to_numpy(),
             user=shown["user"].fill_null(-1).to_numpy(),
             time=shown["event_time"].to_physical().to_numpy().astype(np.int64),
             position=shown["position"].to_numpy(),
-            clicked=clicks["impression"].to_numpy().astype(np.int32),
-            click_time=clicks["click_time"].to_physical().to_numpy().astype(np.int64),
+            clicked=found["impression"].to_numpy().astype(np.int32),
+            click_time=found["click_time"].to_physical().to_numpy().astype(np.int64),
         )
 
     @property
@@ -162,16 +167,13 @@ def first_clicks(shown: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:
 
     Args:
         shown: impressions in order of time, numbered in the column `impression`.
-        clicks: clicks and views in order of time.
+        clicks: clicks and views, each shopper's in order of time.
     """
     numbered = clicks.with_row_index("click")
     shown = shown.join(clicks, on=["user", "item"], how="semi", maintain_order="left")
-    anonymous = pl.all_horizontal(pl.col("attribution_token", "session_id").is_null())
-    matches = [
-        _last_shown(shown, numbered, "attribution_token"),
-        _last_shown(shown, numbered, "session_id"),
-        _last_shown(shown, numbered.filter(anonymous)),
-    ]
+    anonymous = pl.all_horizontal(pl.col(KEYS).is_null())
+    matches = [_last_shown(shown, numbered, key) for key in KEYS]
+    matches.append(_last_shown(shown, numbered.filter(anonymous)))
     return (
         pl.concat(matches)
         .unique("click", keep="first", maintain_order=True)
@@ -196,41 +198,30 @@ def _last_shown(shown: pl.DataFrame, clicks: pl.DataFrame, key: str | None = Non
 
 
 def _shown(items: pl.Series, users: pl.Series, events: pl.LazyFrame) -> pl.DataFrame:
-    """Impressions of known items, numbered in order of (time, event id), each `event_id` once."""
-    position = pl.col("position").clip(upper_bound=np.iinfo(np.int16).max).cast(pl.Int16)
-    kind = pl.col("event_type").cast(pl.String)
+    """Impressions of known items, numbered in order of (time, event id), each `event_id` once.
+
+    Rows stand for ids, and hashes of 64 bits for tokens and sessions: a scan keeps numbers only.
+    """
+    present = events.collect_schema().names()
+    position = optional_column(present, "position", pl.Int32(), UNKNOWN_POSITION)
     shown = (
-        _known(items, users, events.filter(kind == "impression"))
-        .with_columns(position)
+        events.filter(pl.col("event_type").cast(pl.String) == "impression")
+        .select(
+            "event_id",
+            pl.col("event_time").cast(pl.Datetime("us", "UTC")),
+            row_of("item_id", items).alias("item"),
+            row_of("user_id", users).alias("user"),
+            position.clip(upper_bound=np.iinfo(np.int16).max).cast(pl.Int16),
+            *(_hashed(present, name) for name in KEYS),
+        )
+        .drop_nulls("item")
         .collect(engine="streaming")
         .sort("event_time", "event_id", "user", "item")
     )
     return distinct(shown, "event_id").drop("event_id").with_row_index("impression")
 
 
-def _clicks(items: pl.Series, users: pl.Series, events: pl.LazyFrame) -> pl.DataFrame:
-    """Clicks and views of known items, in order of time."""
-    clicks = events.filter(pl.col("event_type").cast(pl.String).is_in(CLICK_TYPES))
-    found = _known(items, users, clicks).collect(engine="streaming")
-    return found.sort("event_time", "event_id", "user", "item")
-
-
-def _known(items: pl.Series, users: pl.Series, events: pl.LazyFrame) -> pl.LazyFrame:
-    """Events on known items; rows for ids, and a hash of 64 bits for each token and session.
-
-    Two tokens, or sessions, with one hash would have to belong to the same shopper and item.
-    """
-    present = events.collect_schema().names()
-    return events.select(
-        "event_id",
-        pl.col("event_time").cast(pl.Datetime("us", "UTC")),
-        row_of("item_id", items).alias("item"),
-        row_of("user_id", users).alias("user"),
-        optional_column(present, "position", pl.Int32(), UNKNOWN_POSITION),
-        *(_hashed(present, name) for name in ("attribution_token", "session_id")),
-    ).drop_nulls("item")
-
-
 def _hashed(present: Collection[str], name: str) -> pl.Expr:
+    """UInt64; two tokens with one hash would have to belong to the same shopper and item."""
     column = optional_column(present, name, pl.String())
     return pl.when(column.is_not_null()).then(column.hash(HASH_SEED)).alias(name)

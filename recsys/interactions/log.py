@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recsys.errors import EmptyTableError
 from recsys.interactions.event_columns import optional_column, row_of
 from recsys.interactions.histories import EventKind, Histories
-from recsys.interactions.impressions import Impressions, ShownItems
+from recsys.interactions.impressions import CLICK_TYPES, Impressions, ShownItems
 from recsys.interactions.searches import Searches
 
 KIND_OF_EVENT_TYPE = {kind.name.lower(): int(kind) for kind in EventKind}
@@ -68,7 +68,9 @@ class InteractionLog:
             raise EmptyTableError("the items table has no rows; a log needs a catalogue")
         frame = _numbered(catalogue, events)
         users = frame["user_id"].unique().sort()
-        user = frame.select(row_of("user_id", users)).to_series().to_numpy()
+        frame = frame.with_columns(row_of("user_id", users).alias("user"))
+        user = frame["user"].to_numpy()
+        clicks = frame.filter(pl.col("event_type").is_in(CLICK_TYPES))
         counts = np.bincount(user, minlength=len(users))
         return cls(
             user_ids=tuple(users),
@@ -80,7 +82,7 @@ class InteractionLog:
             price=frame["price"].to_numpy().astype(np.float32),
             quantity=frame["quantity"].to_numpy().astype(np.int32),
             basket=frame["basket"].to_numpy().astype(np.int32),
-            impressions=Impressions.build(catalogue, users, events),
+            impressions=Impressions.build(catalogue, users, events, clicks),
             searches=Searches.build(users, events),
         )
 
@@ -192,6 +194,7 @@ def _numbered(items: pl.Series, events: pl.LazyFrame) -> pl.DataFrame:
             optional_column(present, "price", pl.Float32(), float("nan")),
             optional_column(present, "quantity", pl.Int32(), 1.0),
             session,
+            optional_column(present, "attribution_token", pl.String()),
             row_of("item_id", items).alias("item"),
         )
         .drop_nulls("item")

@@ -53,6 +53,13 @@ class VectorIndex:
         """`flat` (exact) or `ivf` (inverted lists)."""
         return "ivf" if isinstance(self._index, faiss.IndexIVF) else "flat"
 
+    @property
+    def description(self) -> str:
+        """Kind and settings in words."""
+        if self.kind == "flat":
+            return "exact"
+        return f"{self._index.nlist:,} inverted lists, {self._index.nprobe} probed"
+
     @classmethod
     def build(
         cls,
@@ -67,8 +74,7 @@ class VectorIndex:
             item_ids: n ids in catalogue order.
             vectors: float32 (n, d), unit rows.
             flat_limit: up to this many rows the index is exact. Above it there are about 4 sqrt(n)
-                lists, and the fewest lists are probed (by doubling) that find 98 % of the exact
-                nearest.
+                lists, and the fewest are probed that find 98 % of the exact nearest.
             seed: of the lists' k-means and of the sample that recall is measured on.
 
         Raises:
@@ -202,15 +208,21 @@ def _choose_probes(index: Any, vectors: NDArray[np.float32], seed: int) -> float
     rng = np.random.default_rng(seed)
     sample = vectors[rng.permutation(len(vectors))[:RECALL_SAMPLE]]
     depth = min(RECALL_DEPTH, len(vectors))
-    exact = np.argpartition(-(sample @ vectors.T), depth - 1, axis=1)[:, :depth]
-    recall, index.nprobe = 0.0, 1
-    while True:
+    exact = faiss.knn(sample, vectors, depth, faiss.METRIC_INNER_PRODUCT)[1]
+
+    def recall(probes: int) -> float:
+        index.nprobe = probes
         found = index.search(sample, depth)[1]
-        hits = [np.isin(e, f).mean() for e, f in zip(exact, found, strict=True)]
-        recall = float(np.mean(hits))
-        if recall >= RECALL_WANTED or index.nprobe >= index.nlist:
-            return recall
-        index.nprobe = min(2 * index.nprobe, index.nlist)
+        return float(np.mean([np.isin(e, f).mean() for e, f in zip(exact, found, strict=True)]))
+
+    enough = 1
+    while enough < index.nlist and recall(enough) < RECALL_WANTED:
+        enough = min(2 * enough, index.nlist)
+    too_few = enough // 2
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        too_few, enough = (too_few, middle) if recall(middle) >= RECALL_WANTED else (middle, enough)
+    return recall(enough)
 
 
 def _read_index(path: Path) -> Any:

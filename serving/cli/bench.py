@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import BaseModel
-from rich import box
-from rich.table import Table
 
-from serving.cli.output import RESULTS, JsonOption, new_app, print_json
+from serving.cli.bench_output import OutOption, printed, table_of, written
+from serving.cli.bench_scale import app as scale_app
+from serving.cli.output import RESULTS, JsonOption, new_app
 
 if TYPE_CHECKING:
-    from serving.bench import ServingPath, StoredStates, TextScoring, TrainingSpeed
+    from serving.bench.item_states import StoredStates
+    from serving.bench.serving_path import ServingPath
+    from serving.bench.text_scoring import TextScoring
+    from serving.bench.training import TrainingSpeed
 
 app = new_app()
-Found = TypeVar("Found", bound=BaseModel)
 RegistryOption = Annotated[Path, typer.Option(help="Its current bundle is measured.")]
-OutOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder for figures and plots.")]
 
 
 @app.callback()
@@ -42,8 +41,8 @@ def encoder(
     """
     from recsys.recommender import Contents  # noqa: PLC0415
     from recsys.text import render_items  # noqa: PLC0415
-    from serving.bench import measure_text_scoring  # noqa: PLC0415
     from serving.bench.plots import plot_text_scoring  # noqa: PLC0415
+    from serving.bench.text_scoring import measure_text_scoring  # noqa: PLC0415
     from serving.loading import verified_bundle  # noqa: PLC0415
     from training.process import set_up_process  # noqa: PLC0415
 
@@ -53,8 +52,8 @@ def encoder(
     config = contents.configuration.text
     out.mkdir(parents=True, exist_ok=True)
     found = measure_text_scoring(contents.texts.scorer, titles, config, out, repeats, seed)
-    plot_text_scoring(found, _written(found, out, "encoder") / "encoder.png")
-    _printed(found, _show_encoder, as_json=as_json)
+    plot_text_scoring(found, written(found, out, "encoder") / "encoder.png")
+    printed(found, _show_encoder, as_json=as_json)
 
 
 @app.command()
@@ -70,15 +69,15 @@ def serving(
 
     Example: recsys bench serving --registry shop/registry --clients 1 --clients 8
     """
-    from serving.bench import measure_serving  # noqa: PLC0415
     from serving.bench.plots import plot_serving  # noqa: PLC0415
+    from serving.bench.serving_path import measure_serving  # noqa: PLC0415
     from serving.loading import verified_bundle  # noqa: PLC0415
     from training.process import set_up_process  # noqa: PLC0415
 
     set_up_process()
     found = measure_serving(registry, verified_bundle(registry), calls, clients or [1, 8])
-    plot_serving(found, _written(found, out, "serving") / "serving.png")
-    _printed(found, _show_serving, as_json=as_json)
+    plot_serving(found, written(found, out, "serving") / "serving.png")
+    printed(found, _show_serving, as_json=as_json)
 
 
 @app.command()
@@ -96,7 +95,7 @@ def training(
     """
     from recsys.recommender import Contents  # noqa: PLC0415
     from recsys.text import render_items  # noqa: PLC0415
-    from serving.bench import measure_training  # noqa: PLC0415
+    from serving.bench.training import measure_training  # noqa: PLC0415
     from serving.loading import verified_bundle  # noqa: PLC0415
     from training.process import set_up_process  # noqa: PLC0415
 
@@ -104,26 +103,12 @@ def training(
     contents = Contents.load(verified_bundle(registry))
     titles = render_items(contents.catalogue.table)
     found = measure_training(titles, contents.configuration, groups, seed)
-    _written(found, out, "training")
-    _printed(found, _show_training, as_json=as_json)
-
-
-def _written(found: BaseModel, out: Path, name: str) -> Path:
-    """The folder, made if need be, with the figures in it as `name`.json."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / f"{name}.json").write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    return out
-
-
-def _printed(found: Found, show: Callable[[Found], None], *, as_json: bool) -> None:
-    if as_json:
-        print_json(found.model_dump(mode="json"))
-    else:
-        show(found)
+    written(found, out, "training")
+    printed(found, _show_training, as_json=as_json)
 
 
 def _show_encoder(found: TextScoring) -> None:
-    table = _table(f"Text scoring of one request, median of {found.repeats}, {found.precision}")
+    table = table_of(f"Text scoring of one request, median of {found.repeats}, {found.precision}")
     for name in ("shopper\ntokens", "item\ntokens", "candidates", "this\nproduct", "plain"):
         table.add_column(name, justify="right")
     table.add_column("ratio", justify="right")
@@ -152,7 +137,7 @@ def _show_encoder(found: TextScoring) -> None:
 
 
 def _show_states(found: list[StoredStates]) -> None:
-    table = _table("Stored item states, 100 candidates; errors of a logit against float32 states")
+    table = table_of("Stored item states, 100 candidates; errors of a logit against float32 states")
     table.add_column("stored as")
     for name in (
         *("MiB per\n100,000 items", "largest\nerror", "typical\nerror", "same\ntop 10"),
@@ -178,7 +163,7 @@ def _slower(other: float, own: float) -> list[str]:
 
 
 def _show_serving(found: ServingPath) -> None:
-    table = _table(f"Recommend, a page of 10 from {found.items:,} items, bundle {found.bundle}")
+    table = table_of(f"Recommend, a page of 10 from {found.items:,} items, bundle {found.bundle}")
     for name in ("clients", "calls", "errors", "calls/s", "p50", "p99"):
         table.add_column(name, justify="right")
     for load in found.loads:
@@ -191,7 +176,7 @@ def _show_serving(found: ServingPath) -> None:
             f"{load.p99_ms:.0f} ms",
         )
     RESULTS.print(table)
-    steps = _table(f"One call: {found.candidates:.0f} candidates, {found.read:.0f} of them read")
+    steps = table_of(f"One call: {found.candidates:.0f} candidates, {found.read:.0f} of them read")
     steps.add_column("step")
     steps.add_column("median", justify="right")
     for name, milliseconds in found.steps_ms.items():
@@ -200,7 +185,7 @@ def _show_serving(found: ServingPath) -> None:
     steps.add_row("together", f"[bold]{sum(found.steps_ms.values()):.1f} ms[/]")
     steps.add_row("with sentence-transformers' cross-encoder", f"{found.with_peer_ms:,.0f} ms")
     RESULTS.print(steps)
-    deadlines = _table("With a deadline, one client")
+    deadlines = table_of("With a deadline, one client")
     for name in ("deadline", "calls", "full", "partly read", "not read", "exceeded", "late", "p99"):
         deadlines.add_column(name, justify="right")
     for one in found.deadlines:
@@ -215,7 +200,7 @@ def _show_serving(found: ServingPath) -> None:
 
 def _show_training(found: TrainingSpeed) -> None:
     own, peer = found.this_product, found.sentence_transformers
-    table = _table(f"Fine-tuning, {found.shopper_titles} titles a shopper, pairs a second")
+    table = table_of(f"Fine-tuning, {found.shopper_titles} titles a shopper, pairs a second")
     for name in ("this product", "CrossEncoderTrainer", "ratio"):
         table.add_column(name, justify="right")
     table.add_row(f"[bold]{own:,.0f}[/]", f"{peer:,.0f}", f"{own / peer:.1f} x")
@@ -223,5 +208,4 @@ def _show_training(found: TrainingSpeed) -> None:
     RESULTS.print(found.machine.line(), style="dim", highlight=False)
 
 
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+app.add_typer(scale_app)

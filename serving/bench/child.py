@@ -1,0 +1,79 @@
+"""A job in a process of its own: its memory is its own, and can be limited."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from pathlib import Path
+from typing import Final, Generic, NamedTuple, ParamSpec, TypeVar
+
+from recsys.errors import UnavailableError
+
+Found = TypeVar("Found")
+Arguments = ParamSpec("Arguments")
+_STATUS: Final = Path("/proc/self/status")
+_KIB_A_MIB: Final = 1024
+
+
+class Apart(NamedTuple, Generic[Found]):
+    """What a job gave, and the most memory that was resident while it ran.
+
+    Attributes:
+        result: of the job.
+        peak_mib: of the whole process, libraries included.
+    """
+
+    result: Found
+    peak_mib: float
+
+
+def run_apart(
+    limit_mib: int | None,
+    job: Callable[Arguments, Found],
+    *arguments: Arguments.args,
+    **named: Arguments.kwargs,
+) -> Apart[Found]:
+    """Run a function of a module in a fresh process.
+
+    Args:
+        limit_mib: of private memory (`RLIMIT_DATA`: heap and anonymous mappings); what goes beyond
+            fails. None for no limit.
+        job: must be importable; it, its arguments and its result are sent between processes.
+        arguments: of the job.
+        named: of the job.
+
+    Raises:
+        UnavailableError: the process ended or ran out of memory before the job was done.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, _limit_memory, (limit_mib,)) as pool:
+        try:
+            return pool.submit(_watched, partial(job, *arguments, **named)).result()
+        except (BrokenProcessPool, MemoryError) as error:
+            allowed = "no limit" if limit_mib is None else f"a limit of {limit_mib:,} MiB"
+            raise UnavailableError(
+                f"{job.__name__} ended before it was done, with {allowed} of memory; "
+                "give it more or a smaller task"
+            ) from error
+
+
+def resident_mib(field: str = "VmRSS", status: Path = _STATUS) -> float:
+    """A figure of a process's memory from its status file, such as `VmHWM`, in MiB."""
+    for line in status.read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) / _KIB_A_MIB
+    return float("nan")
+
+
+def _limit_memory(limit_mib: int | None) -> None:
+    if limit_mib is not None:
+        limit = limit_mib << 20
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def _watched(job: Callable[[], Found]) -> Apart[Found]:
+    return Apart(job(), resident_mib("VmHWM"))
