@@ -48,6 +48,8 @@ def test_text_scoring_is_measured_beside_its_peers(bench: Bench) -> None:
         if cost["case"] == "item tokens":
             assert abs(cost["shopper_tokens"] - 128) <= 2
     assert found["embedding"]["smallest_cosine"] > 0.999
+    assert set(found["kernels_ms"]) == {"bf16", "fp32"}
+    assert min(found["kernels_ms"].values()) > 0
     states = {one["stored_as"]: one for one in found["item_states"]}
     assert [one["stored_as"] for one in states.values() if one["chosen"]] == ["float16"]
     half, bytes_ = states["float16"], states["int8"]

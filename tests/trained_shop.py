@@ -89,6 +89,7 @@ def tiny_configuration(pretrained: Path) -> Configuration:
             evaluation_steps=3,
             candidates=30,
             precision="fp32",
+            scoring="fp32",
             negatives=NegativesConfig(per_group=5),
         ),
         retrieval=RetrievalConfig(

@@ -284,11 +284,14 @@ def _arguments(job: FitJob, *, first: bool) -> TrainingArguments:
     )
 
 
-def _evaluation_loader(examples: Examples, *_: object) -> DataLoader[int]:
+def _evaluation_loader(
+    examples: Examples, *_: object, rows: Sequence[int] | None = None
+) -> DataLoader[int]:
     items = max(examples.groups.item.shape[1], 1)
     return DataLoader(
         examples,
         batch_size=max(EVALUATION_ITEMS // items, 1),
+        sampler=rows,
         collate_fn=examples.collate,
     )
 
@@ -306,11 +309,13 @@ def last_complete_checkpoint(folder: Path) -> str | None:
 
 
 @torch.inference_mode()
-def score_groups(encoder: CrossEncoder, examples: Examples, job: FitJob) -> NDArray[np.float32]:
-    """Ranking scores float32 (g, k) of all groups by the encoder as it is."""
+def score_groups(
+    encoder: CrossEncoder, examples: Examples, job: FitJob, rows: Sequence[int] | None = None
+) -> NDArray[np.float32]:
+    """Ranking scores float32 (g, k) by the encoder as it is, of all groups or of `rows`."""
     model = TrainedCrossEncoder(encoder, job.config).eval()
     scores = []
-    for batch in _evaluation_loader(examples):
+    for batch in _evaluation_loader(examples, rows=rows):
         with autocast(job.config.precision):
             logits = model(**batch)["logits"]
         scores.append(ranking_scores(logits.float().numpy()))

@@ -232,7 +232,7 @@ class _Run:
                 states=self._states(),
                 tokenizer=self.untuned.encoder.tokenizer,
                 query_max_tokens=self.configuration.text.query_max_tokens,
-                precision=self.configuration.cross_encoder.precision,
+                precision=self.configuration.cross_encoder.scoring_precision,
             ),
             config=self.configuration.text,
         )

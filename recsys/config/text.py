@@ -125,8 +125,17 @@ class CrossEncoderConfig(Section):
     precision: Literal["bf16", "fp32"] = "bf16"
     """Autocast precision of the forward and backward pass."""
 
+    scoring: Literal["auto", "bf16", "fp32"] = "auto"
+    """Precision in which candidates are scored. `auto` is that of `precision`, unless another is
+    clearly faster on the machine that serves, which is measured when a bundle is opened."""
+
     negatives: NegativesConfig = NegativesConfig()
     """The mix of negatives."""
+
+    @property
+    def scoring_precision(self) -> Literal["bf16", "fp32"]:
+        """Precision in which candidates are scored before anything is measured."""
+        return self.precision if self.scoring == "auto" else self.scoring
 
     @model_validator(mode="after")
     def _some_loss_counts(self) -> Self:

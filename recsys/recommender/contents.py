@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -20,6 +20,7 @@ from recsys.interactions import InteractionLog
 from recsys.page import MerchandisingRules
 from recsys.ranker import Ranker, RankerTier
 from recsys.recommender.catalogue import Catalogue
+from recsys.recommender.deadline import Clock
 from recsys.recommender.texts import TextModels
 from recsys.retrieval import (
     CoOccurrence,
@@ -29,7 +30,15 @@ from recsys.retrieval import (
     TextSpace,
     VectorIndex,
 )
-from recsys.text import BiEncoder, Calibration, CrossEncoder, StateTable, TextScorer, map_tensors
+from recsys.text import (
+    BiEncoder,
+    Calibration,
+    CrossEncoder,
+    StateTable,
+    TextScorer,
+    fastest,
+    map_tensors,
+)
 
 CONFIGURATION: Final = "configuration.json"
 CATALOGUE: Final = "catalogue.jsonl"
@@ -125,6 +134,17 @@ class Contents:
         contents.check()
         return contents
 
+    def on_this_machine(self, clock: Clock) -> Self:
+        """The same contents, scoring in the precision that is fastest here if the settings let it.
+
+        Args:
+            clock: seconds from any start.
+        """
+        if self.configuration.cross_encoder.scoring != "auto":
+            return self
+        scorer = fastest(self.texts.scorer, clock)
+        return replace(self, texts=replace(self.texts, scorer=scorer))
+
     def check(self) -> None:
         """Refuse parts that speak of different catalogues.
 
@@ -206,7 +226,7 @@ def _load_texts(folder: Path, configuration: Configuration) -> TextModels:
             states=_map_states(folder / STATES),
             tokenizer=tokenizer,
             query_max_tokens=configuration.text.query_max_tokens,
-            precision=precision,
+            precision=configuration.cross_encoder.scoring_precision,
         ),
         config=configuration.text,
     )

@@ -6,14 +6,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from recsys.bundle import Manifest
 from recsys.errors import RequestError, UnknownItemError
 from recsys.interactions import DAY_US, Candidates, EventKind, ItemLists, microseconds
 from recsys.page import Composition, PageComposer
@@ -90,16 +88,6 @@ class Recommender:
         latest = int(contents.log.time.max(initial=0)) + DAY_US
         self._clock = BundleClock(horizon, max(microseconds(horizon), latest))
         self._cascade = Cascade(contents.rankers, self._point, self._nearest)
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Load a bundle's folder; verify its sums first (`Registry.verify`).
-
-        Raises:
-            ModelError: a part is missing, damaged or does not fit the others.
-        """
-        manifest = Manifest.read(folder)
-        return cls(Contents.load(folder), manifest.version, manifest.horizon)
 
     @property
     def version(self) -> str:

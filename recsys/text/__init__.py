@@ -5,6 +5,7 @@ from recsys.text.calibration import Calibration
 from recsys.text.clean import clean
 from recsys.text.cross_encoder import CLICK, PURCHASE, CrossEncoder, CrossEncoderShape
 from recsys.text.encode import autocast, encode_states, encode_vectors
+from recsys.text.kernels import fastest, sample_seconds
 from recsys.text.mapped_tensors import map_tensors
 from recsys.text.pair_scores import PairScores
 from recsys.text.pretrained import load_bert, load_tokenizer, locate
@@ -37,6 +38,7 @@ __all__ = [
     "clean",
     "encode_states",
     "encode_vectors",
+    "fastest",
     "load_bert",
     "load_tokenizer",
     "locate",
@@ -44,4 +46,5 @@ __all__ = [
     "render_item",
     "render_items",
     "render_shoppers",
+    "sample_seconds",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,7 @@ from recsys.text import (
     autocast,
     encode_states,
     locate,
+    sample_seconds,
 )
 from recsys.text.bert import embed_tokens, layer_count, run_layers
 from recsys.text.encode import Precision, batches_by_length
@@ -72,6 +74,9 @@ class TextScoring(BaseModel):
     costs: list[Cost]
     embedding: Embedding
     """Of the catalogue, by the pretrained bi-encoder."""
+
+    kernels_ms: dict[Precision, float]
+    """Scoring a drawn sample in each precision, as measured when a bundle is opened to serve."""
 
     item_states: list[StoredStates]
     """What the precision costs and changes that item states are stored in."""
@@ -211,6 +216,10 @@ def measure_text_scoring(
         embedding=measure_embedding(
             titles, config.pretrained, scorer.precision, config.item_max_tokens, repeats
         ),
+        kernels_ms={
+            precision: 1_000 * seconds
+            for precision, seconds in sample_seconds(scorer, time.perf_counter).items()
+        },
         item_states=measure_item_states(scorer, titles, out, repeats, seed),
     )
 

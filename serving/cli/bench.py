@@ -132,6 +132,8 @@ def _show_encoder(found: TextScoring) -> None:
         f" {found.embedding.smallest_cosine:.4f}",
         highlight=False,
     )
+    kernels = ", ".join(f"{name} {taken:.1f} ms" for name, taken in found.kernels_ms.items())
+    RESULTS.print(f"a sample of 100 candidates by precision: {kernels}", highlight=False)
     _show_states(found.item_states)
     RESULTS.print(found.machine.line(), style="dim", highlight=False)
 

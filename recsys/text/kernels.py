@@ -1,0 +1,66 @@
+"""Which arithmetic scores fastest on this machine: measured, not assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from recsys.interactions import Candidates
+from recsys.text.encode import Precision
+from recsys.text.pair_scores import PairScores
+from recsys.text.render import ShopperTextKind, ShopperTexts
+from recsys.text.scorer import TextScorer
+
+RUNS: Final = 5
+CANDIDATES: Final = 100
+CLEARLY: Final = 0.8
+"""Share of the given precision's time within which another must be to take its place: near it, the
+choice would be up to chance and change from start to start."""
+
+_PRECISIONS: Final[tuple[Precision, ...]] = ("bf16", "fp32")
+
+
+def fastest(scorer: TextScorer, clock: Callable[[], float]) -> TextScorer:
+    """The scorer, or one in another precision that is clearly faster here; it remembers nothing.
+
+    Args:
+        scorer: of a catalogue, with its own precision as the one to keep.
+        clock: seconds from any start.
+    """
+    seconds = sample_seconds(scorer, clock)
+    best = min(seconds, key=lambda precision: seconds[precision])
+    if seconds[best] >= CLEARLY * seconds[scorer.precision]:
+        return scorer
+    return replace(scorer, precision=best, pair_scores=PairScores())
+
+
+def sample_seconds(scorer: TextScorer, clock: Callable[[], float]) -> dict[Precision, float]:
+    """Median seconds, in each precision, of scoring drawn items for a shopper with drawn titles."""
+    found = {}
+    for precision in _PRECISIONS:
+        fresh = replace(scorer, precision=precision, pair_scores=PairScores(0))
+        taken = []
+        for run in range(RUNS + 1):
+            asked = _drawn(fresh, run)
+            started = clock()
+            fresh.scores(*asked)
+            taken.append(clock() - started)
+        found[precision] = float(np.median(taken[1:]))
+    return found
+
+
+def _drawn(scorer: TextScorer, seed: int) -> tuple[ShopperTexts, Candidates]:
+    rng = np.random.default_rng(seed)
+    items, titles = len(scorer.states.offsets) - 1, scorer.model.shape.max_segments
+    count = min(CANDIDATES, items)
+    shopper = ShopperTexts(
+        np.array([0, titles if items else 0]),
+        rng.integers(0, items, titles) if items else np.zeros(0, np.int64),
+        np.array([int(ShopperTextKind.HISTORY)]),
+        (),
+    )
+    drawn = rng.choice(items, count, replace=False).astype(np.int32)
+    return shopper, Candidates(np.array([0, count]), drawn, (), np.zeros((count, 0), np.int32))
