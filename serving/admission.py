@@ -76,6 +76,13 @@ class Admission:
         """Calls that score."""
         return self._busy
 
+    def refusal(self) -> OverloadedError | None:
+        """What a call is to be told that comes now and needs not even be read; None for most."""
+        with self._lock:
+            if self._busy < self._scoring or len(self._queue) < self._places:
+                return None
+            return self._refused(Refusal.QUEUE_FULL, self._expected_wait())
+
     @contextmanager
     def turn(self, call: grpc.ServicerContext) -> Iterator[None]:
         """Hold a worker; a call that was cancelled or expired while it waited never gets one.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import grpc
 from google.protobuf.message import DecodeError
 
-from recsys.errors import RequestError
+from recsys.errors import CallCancelledError, OverloadedError, RequestError
 from serving.calls import CallsUnderWay
 from serving.logs import serving_log
 from serving.status_mapping import status_of
@@ -41,10 +41,12 @@ class CallGuard(Interceptor):
     messages that can't be read, answers that can't be written and methods nobody offers, too.
     Health is answered by threads of its own, is never refused, and is logged only when it fails.
     The log says method, status and duration, never what was asked or for whom.
+    Under overload calls are refused where they come in: they take no thread and are not read.
 
     Args:
         calls: counts all but health checks and streams.
         health_threads: run the health service.
+        refusal: what a call of a method is to be told that can't be taken; None for one that can.
         on_end: told method, status and seconds of every call; of a stream, to its end.
     """
 
@@ -52,9 +54,11 @@ class CallGuard(Interceptor):
         self,
         calls: CallsUnderWay,
         health_threads: Executor,
+        refusal: Callable[[str], OverloadedError | None],
         on_end: Callable[[str, grpc.StatusCode, float], None],
     ) -> None:
         self._calls = calls
+        self._refusal = refusal
         self._on_end = on_end
         self._health_threads = health_threads
         self._refusals = _Summary()
@@ -66,6 +70,8 @@ class CallGuard(Interceptor):
     ) -> Handler | None:
         """Wrap the method's handler, and offer one for unknown methods."""
         method = handler_call_details.method
+        if (refused := self._refusal(method)) is not None:
+            return _at_once(self._failing(refused, method))
         try:
             handler = continuation(handler_call_details)
         except Exception as error:  # noqa: BLE001
@@ -130,9 +136,13 @@ class CallGuard(Interceptor):
 
         return guarded
 
-    def _failing(self, error: Exception, method: str) -> Callable[..., Iterator[bytes]]:
-        def failing(_: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-            self._end(context, method, time.perf_counter(), error)
+    def _failing(
+        self, error: Exception, method: str
+    ) -> Callable[[object, grpc.ServicerContext], NoReturn]:
+        started = time.perf_counter()
+
+        def failing(_: object, context: grpc.ServicerContext) -> NoReturn:
+            self._end(context, method, started, error)
 
         return failing
 
@@ -143,6 +153,8 @@ class CallGuard(Interceptor):
     def _end(
         self, context: grpc.ServicerContext, method: str, started: float, error: BaseException
     ) -> NoReturn:
+        if isinstance(error, grpc.RpcError) and not context.is_active():
+            error = CallCancelledError("the caller left")  # gRPC's way to say so within a stream
         status = status_of(error)
         self._ended(method, status.code, started)
         context.abort_with_status(status)
@@ -154,6 +166,30 @@ class CallGuard(Interceptor):
             self._refusals.note()
         elif code is not grpc.StatusCode.OK or not method.startswith(HEALTH):
             log.info("call", method=method, code=code.name, milliseconds=round(1000 * seconds, 1))
+
+
+class _Inline(ThreadPoolExecutor):
+    """Runs what it is given in the thread that gives it."""
+
+    def submit(  # type: ignore[override]
+        self, action: Callable[..., object], /, *arguments: object
+    ) -> Future[object]:
+        done: Future[object] = Future()
+        done.set_result(action(*arguments))
+        return done
+
+
+_INLINE: Final = _Inline(1)
+
+
+def _at_once(failing: Callable[[object, grpc.ServicerContext], NoReturn]) -> Handler:
+    """A handler that ends its call in the thread that takes calls in, before a message is read.
+
+    A handler of streams reads no message unless it asks for one; the caller can't tell.
+    """
+    failing.experimental_thread_pool = _INLINE  # type: ignore[attr-defined]
+    handler: Handler = grpc.stream_unary_rpc_method_handler(failing)
+    return handler
 
 
 class _Summary:

@@ -15,7 +15,7 @@ from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
 from recsys import v1
-from recsys.errors import ConfigurationError
+from recsys.errors import ConfigurationError, OverloadedError
 from serving.admission import Admission
 from serving.call_guard import CallGuard
 from serving.calls import CallsUnderWay
@@ -29,6 +29,9 @@ from serving.settings import ServerSettings
 from serving.stop_signals import StopSignals
 
 SERVICE: Final = "recsys.v1.RecommendationService"
+SCORED: Final = f"/{SERVICE}/"
+"""Methods that wait for a worker."""
+
 SPARE_THREADS: Final = 4
 """Beside those of admitted calls, so that refusals never wait."""
 
@@ -65,8 +68,6 @@ class Server:
         self._pools = (_pool(settings), ThreadPoolExecutor(HEALTH_THREADS, "health"))
         self._readiness = Readiness([SERVICE], self._pools[1])
         self.metrics = Metrics()
-        guard = CallGuard(self._calls, self._pools[1], self.metrics.called)
-        self._server = grpc.server(self._pools[0], interceptors=[guard], options=_options(settings))
         admission = Admission(
             settings.workers,
             settings.max_waiting_calls,
@@ -74,6 +75,12 @@ class Server:
             settings.max_wait_share,
             self.metrics.refused,
         )
+
+        def refusal(method: str) -> OverloadedError | None:
+            return admission.refusal() if method.startswith(SCORED) else None
+
+        guard = CallGuard(self._calls, self._pools[1], refusal, self.metrics.called)
+        self._server = grpc.server(self._pools[0], interceptors=[guard], options=_options(settings))
         state = StateCollector(self._calls, admission, self._rankers, clock)
         self.metrics.registry.register(state)
         service = RecommendationService(self._rankers, settings, admission, self.metrics, clock)

@@ -14,6 +14,7 @@ import pytest
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from grpc_status import rpc_status
 from shelf_ranker import ShelfRanker
 
@@ -22,6 +23,7 @@ from serving.ranking import Ranker
 from serving.server import Server
 from serving.settings import ServerSettings
 
+LIST: Final = reflection_pb2.ServerReflectionRequest(list_services="")
 NOW: Final = datetime(2030, 3, 2, 12, tzinfo=UTC)
 
 
@@ -96,3 +98,8 @@ def raising(error: BaseException) -> Callable[[], None]:
 
 def waits(gate: threading.Event) -> None:
     assert gate.wait(10)
+
+
+def waiting_for(gate: threading.Event) -> Iterator[reflection_pb2.ServerReflectionRequest]:
+    waits(gate)
+    yield LIST

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,9 +13,10 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2_grpc
 from log_lines import CANARY, lines
 from shelf_ranker import ShelfRanker
-from shelf_server import Call, raising, refusal, running
+from shelf_server import Call, raising, refusal, running, until, waiting_for
 
 from recsys import v1
 from recsys.errors import UnavailableError
@@ -102,7 +105,7 @@ class Broken(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 @contextmanager
 def broken_server() -> Iterator[grpc.Channel]:
     with ThreadPoolExecutor(2) as pool:
-        guard = CallGuard(CallsUnderWay(), pool, Metrics().called)
+        guard = CallGuard(CallsUnderWay(), pool, lambda _: None, Metrics().called)
         server = grpc.server(pool, interceptors=[guard])
         server.add_generic_rpc_handlers((Broken(),))
         port = server.add_insecure_port("127.0.0.1:0")
@@ -121,6 +124,18 @@ def test_a_stream_that_fails_tells_an_id_only(log: io.StringIO, method: str) -> 
     assert code is grpc.StatusCode.INTERNAL
     assert text == f"a fault of the server's, logged under {fault['fault_id']}"
     assert CANARY not in log.getvalue()
+
+
+def test_a_caller_who_leaves_a_stream_is_no_fault(log: io.StringIO) -> None:
+    with running(ShelfRanker(), reflection=True) as (_, call):
+        gate = threading.Event()
+        stub = reflection_pb2_grpc.ServerReflectionStub(call.channel)
+        stream = stub.ServerReflectionInfo(waiting_for(gate))
+        time.sleep(0.1)  # let it arrive
+        stream.cancel()
+        until(lambda: bool(lines(log)))
+        gate.set()
+    assert [line["code"] for line in lines(log)] == ["CANCELLED"]
 
 
 def test_health_of_a_service_nobody_offers_is_not_found(log: io.StringIO) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -15,7 +14,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from log_lines import CANARY, lines
 from shelf_ranker import HORIZON, SHELF, ShelfRanker
-from shelf_server import Call, raising, refusal, running, until, waits
+from shelf_server import LIST, Call, raising, refusal, running, until, waiting_for, waits
 
 from recsys import v1
 from recsys.errors import BundleCorruptError, ConfigurationError, ModelError
@@ -148,7 +147,7 @@ def test_an_old_connection_is_replaced_without_a_failed_call() -> None:
     assert grpc.ChannelConnectivity.IDLE in seen[1:]
 
 
-def test_health_answers_while_every_thread_for_calls_is_taken() -> None:
+def test_health_and_refusals_come_while_every_thread_for_calls_is_taken() -> None:
     gate = threading.Event()
     ranker = ShelfRanker()
     with (
@@ -160,21 +159,16 @@ def test_health_answers_while_every_thread_for_calls_is_taken() -> None:
         streams = reflection_pb2_grpc.ServerReflectionStub(call.channel)
         lists = [streams.ServerReflectionInfo(waiting_for(gate)) for _ in range(SPARE_THREADS)]
         until(lambda: len(ranker.asked) == 8)
-        late = call.stub.Recommend.future(v1.RecommendRequest(), timeout=5.0)
-        time.sleep(0.2)  # let it arrive
-        assert not late.done()
+        late = streams.ServerReflectionInfo(waiting_for(gate))
+        with pytest.raises(grpc.RpcError):
+            next(streams.ServerReflectionInfo(iter([LIST]), timeout=0.2))  # no thread is left
         assert call.health_of(SERVICE) == SERVING
+        assert refusal(call.recommend)[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
         gate.set()
         for answer in answers:
             answer.result()
-        for each in lists:
+        for each in (*lists, late):
             list(each)
-        late.exception()
-
-
-def waiting_for(gate: threading.Event) -> Iterator[reflection_pb2.ServerReflectionRequest]:
-    waits(gate)
-    yield reflection_pb2.ServerReflectionRequest(list_services="")
 
 
 def test_calls_beyond_the_limit_are_refused_at_once_while_health_answers() -> None:
