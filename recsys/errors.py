@@ -18,6 +18,8 @@
     │   ├── BundleSignatureError    its signature is missing or wrong, or it is replayed
     │   ├── RegistryBusyError       another process is publishing
     │   └── WorseBundleError        what was trained ranks worse than what is in service
+    ├── StateError                  the state store can't be opened, read or written
+    │   └── StateDamagedError       its file is damaged, or no state store at all
     ├── RequestError                a request can't be answered as asked; names the field
     │   └── UnknownItemError        the item asked for is not in the catalogue
     └── ServiceError                a call was not answered, through no fault of the request
@@ -94,6 +96,14 @@ class RegistryBusyError(BundleError):
 
 class WorseBundleError(BundleError):
     """What was trained ranks worse than what is in service, or than the untuned model."""
+
+
+class StateError(RecsysError):
+    """The state store can't be opened, read or written."""
+
+
+class StateDamagedError(StateError):
+    """The state store's file is damaged, or no state store at all."""
 
 
 class RequestError(RecsysError):

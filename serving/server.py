@@ -16,9 +16,11 @@ from grpc_reflection.v1alpha import reflection
 
 from recsys import v1
 from recsys.errors import ConfigurationError, OverloadedError
+from recsys.state import StateStore
 from serving.admission import Admission
 from serving.call_guard import CallGuard
 from serving.calls import CallsUnderWay
+from serving.event_service import EventService
 from serving.logs import serving_log
 from serving.metrics import Metrics, StateCollector
 from serving.metrics_server import metrics_served
@@ -32,6 +34,7 @@ SERVICE: Final = "recsys.v1.RecommendationService"
 SCORED: Final = f"/{SERVICE}/"
 """Methods that wait for a worker."""
 
+EVENT_SERVICE: Final = "recsys.v1.EventService"
 SPARE_THREADS: Final = 4
 """Beside those of admitted calls, so that refusals never wait."""
 
@@ -56,17 +59,24 @@ class Server:
     Args:
         settings: where it listens and what it takes on.
         clock: the time now, aware of its time zone.
+        store: where events go; without one the server takes none.
 
     Attributes:
         metrics: what it counts.
     """
 
-    def __init__(self, settings: ServerSettings, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        clock: Callable[[], datetime] = utc_now,
+        store: StateStore | None = None,
+    ) -> None:
         self._settings = settings
         self._rankers = RankerSlot()
         self._calls = CallsUnderWay()
         self._pools = (_pool(settings), ThreadPoolExecutor(HEALTH_THREADS, "health"))
-        self._readiness = Readiness([SERVICE], self._pools[1])
+        self._services = (SERVICE, *([EVENT_SERVICE] if store else []))
+        self._readiness = Readiness(self._services, self._pools[1])
         self.metrics = Metrics()
         admission = Admission(
             settings.workers,
@@ -85,9 +95,12 @@ class Server:
         self.metrics.registry.register(state)
         service = RecommendationService(self._rankers, settings, admission, self.metrics, clock)
         v1.add_RecommendationServiceServicer_to_server(service, self._server)
+        if store is not None:
+            events = EventService(store, self._rankers, settings, clock)
+            v1.add_EventServiceServicer_to_server(events, self._server)
         self._readiness.add_to(self._server)
         if settings.reflection:
-            names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            names = (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
 
     def start(self) -> str:
@@ -122,7 +135,8 @@ class Server:
         gc.collect()
         gc.freeze()
         self._rankers.put(ranker)
-        self._readiness.set(SERVICE, ready=True)
+        for service in self._services:
+            self._readiness.set(service, ready=True)
 
     def drain(self) -> None:
         """Say NOT_SERVING, refuse new calls, let calls under way finish, then stop listening.
@@ -163,7 +177,10 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
 
 
 def serve_until_stopped(
-    settings: ServerSettings, load: Callable[[], Ranker], on_ready: Callable[[str, str], None]
+    settings: ServerSettings,
+    load: Callable[[], Ranker],
+    on_ready: Callable[[str, str], None],
+    store: StateStore | None = None,
 ) -> None:
     """Listen, load, answer calls until SIGTERM or SIGINT, drain; for a process's main thread.
 
@@ -171,9 +188,10 @@ def serve_until_stopped(
         settings: where to listen and what to take on.
         load: opens the recommender, once the address is known to be free.
         on_ready: called with address and bundle version when calls are answered.
+        store: where events go, None to take none; the caller closes it.
     """
     stop = StopSignals()
-    server = Server(settings)
+    server = Server(settings, store=store)
     address = server.start()
     log.info("listening", address=address)
     with ExitStack() as ending:

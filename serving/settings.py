@@ -101,6 +101,11 @@ class ServerSettings(BaseModel):
     read_query_chars: int = Field(default=2_000, ge=1)
     """Characters of a query that are read; the rest could not reach the text model anyway."""
 
+    max_events: int = Field(default=1_000, ge=1)
+    """Most events in a batch."""
+
+    max_review_chars: int = Field(default=20_000, ge=1)
+    """Longest text of a review."""
 
 def load_settings(path: Path | None, given: Mapping[str, object]) -> ServerSettings:
     """Settings of a TOML file, those `given` by name above them.

@@ -19,6 +19,7 @@ from recsys.errors import (
     OverloadedError,
     RecsysError,
     RequestError,
+    StateError,
     UnavailableError,
     UnknownItemError,
 )
@@ -51,6 +52,13 @@ def status_of(error: BaseException) -> grpc.Status:
             return _status(code, str(error), _detail(error), _pushback(error))
     fault_id = uuid.uuid4().hex
     log.error("fault", fault_id=fault_id, error=describe_fault(error))
+    if isinstance(error, StateError):
+        log.error("state_store", fault_id=fault_id, reason=str(error))
+        return _status(
+            grpc.StatusCode.UNAVAILABLE,
+            "the server's state store refused; nothing is known to be recorded, and it is safe to "
+            f"send it again; the log has the cause under {fault_id}",
+        )
     if isinstance(error, BundleError):
         return _status(
             grpc.StatusCode.FAILED_PRECONDITION,

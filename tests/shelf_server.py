@@ -19,6 +19,7 @@ from grpc_status import rpc_status
 from shelf_ranker import ShelfRanker
 
 from recsys import v1
+from recsys.state import StateStore
 from serving.ranking import Ranker
 from serving.server import Server
 from serving.settings import ServerSettings
@@ -34,6 +35,7 @@ class Call:
         self.port = int(address.rpartition(":")[2])
         self.channel = grpc.insecure_channel(address)
         self.stub = v1.RecommendationServiceStub(self.channel)
+        self.events = v1.EventServiceStub(self.channel)
         self.health = health_pb2_grpc.HealthStub(self.channel)
 
     def recommend(self, timeout: float | None = 5.0, **fields: object) -> v1.RecommendResponse:
@@ -52,10 +54,12 @@ class Call:
 
 
 @contextmanager
-def running(ranker: Ranker | None, **given_settings: object) -> Iterator[tuple[Server, Call]]:
+def running(
+    ranker: Ranker | None, store: StateStore | None = None, **given_settings: object
+) -> Iterator[tuple[Server, Call]]:
     """A started server, with `ranker` installed unless it is None, and a connection to it."""
     chosen = {"port": 0, "drain_seconds": 2.0, **given_settings}
-    server = Server(ServerSettings.model_validate(chosen), clock=lambda: NOW)
+    server = Server(ServerSettings.model_validate(chosen), clock=lambda: NOW, store=store)
     call = Call(server.start())
     if ranker:
         server.install(ranker)

@@ -10,9 +10,12 @@ from google.protobuf.descriptor import EnumDescriptor, FileDescriptor
 from google.protobuf.message import Message
 
 from recsys import v1
-from recsys.v1 import recommendation_service_pb2
+from recsys.v1 import event_service_pb2, recommendation_service_pb2
 
-FILES: list[FileDescriptor] = [recommendation_service_pb2.DESCRIPTOR]
+FILES: list[FileDescriptor] = [
+    event_service_pb2.DESCRIPTOR,
+    recommendation_service_pb2.DESCRIPTOR,
+]
 LOWER = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 

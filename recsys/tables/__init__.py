@@ -4,7 +4,7 @@ from recsys.tables.dataset import Dataset
 from recsys.tables.files import check_parquet, looks_like
 from recsys.tables.keys import repeated_rows
 from recsys.tables.rejects import RejectsFile
-from recsys.tables.rules import row_rules, split_rows
+from recsys.tables.rules import REASON_SEPARATOR, row_rules, split_rows
 from recsys.tables.schemas import (
     EVENT_TYPES,
     MERCHANDISING_ACTIONS,
@@ -25,6 +25,7 @@ from recsys.tables.writing import (
 __all__ = [
     "EVENT_TYPES",
     "MERCHANDISING_ACTIONS",
+    "REASON_SEPARATOR",
     "SCHEMAS",
     "Dataset",
     "Events",

@@ -1,5 +1,16 @@
 """The wire format: messages and service stubs, generated from `protos/`."""
 
+from recsys.v1.event_service_pb2 import (
+    Event,
+    RecordEventsRequest,
+    RecordEventsResponse,
+    RejectedEvent,
+)
+from recsys.v1.event_service_pb2_grpc import (
+    EventServiceServicer,
+    EventServiceStub,
+    add_EventServiceServicer_to_server,
+)
 from recsys.v1.recommendation_service_pb2 import (
     Contribution,
     ItemFilter,
@@ -20,6 +31,9 @@ from recsys.v1.recommendation_service_pb2_grpc import (
 
 __all__ = [
     "Contribution",
+    "Event",
+    "EventServiceServicer",
+    "EventServiceStub",
     "ItemFilter",
     "RankRequest",
     "RankResponse",
@@ -28,8 +42,12 @@ __all__ = [
     "RecommendResponse",
     "RecommendationServiceServicer",
     "RecommendationServiceStub",
+    "RecordEventsRequest",
+    "RecordEventsResponse",
+    "RejectedEvent",
     "SimilarItemsRequest",
     "SimilarItemsResponse",
     "Tier",
+    "add_EventServiceServicer_to_server",
     "add_RecommendationServiceServicer_to_server",
 ]

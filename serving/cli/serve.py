@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from serving.cli.output import NOTES, new_app
 
 app = new_app()
+STATE: Final = "state.sqlite"
+"""The state store's file in a registry."""
 
 
 @app.command()
@@ -27,6 +30,10 @@ def serve(  # noqa: PLR0913, PLR0917
         int | None, typer.Option(min=1, max=256, help="Calls scored at a time; default 2.")
     ] = None,
     reflection: Annotated[bool, typer.Option(help="Let clients list services.")] = False,
+    state: Annotated[
+        Path | None,
+        typer.Option(help="File for events; made if need be. [default: REGISTRY/state.sqlite]"),
+    ] = None,
     metrics_port: Annotated[
         int | None,
         typer.Option(
@@ -44,6 +51,8 @@ def serve(  # noqa: PLR0913, PLR0917
     Example: recsys serve --registry shop/registry --port 50051
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's core logs plain text beside the JSON
+    from recsys.bundle import Registry  # noqa: PLC0415
+    from recsys.state import SqliteStateStore  # noqa: PLC0415
     from serving.loading import open_recommender  # noqa: PLC0415
     from serving.logs import configure_logs, log_uncaught  # noqa: PLC0415
     from serving.server import serve_until_stopped  # noqa: PLC0415
@@ -62,7 +71,9 @@ def serve(  # noqa: PLR0913, PLR0917
     configure_logs()
     log_uncaught()
     set_up_process()
-    serve_until_stopped(chosen, lambda: open_recommender(registry, bundle), _say_ready)
+    Registry(registry).versions()  # a mistyped folder is told before anything is made in it
+    with closing(SqliteStateStore(state or registry / STATE)) as store:
+        serve_until_stopped(chosen, lambda: open_recommender(registry, bundle), _say_ready, store)
 
 
 def _say_ready(address: str, version: str) -> None:

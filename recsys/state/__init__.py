@@ -1,0 +1,21 @@
+"""What changes between two bundles: events and changes of the catalogue, kept durably."""
+
+from recsys.state.records import (
+    Appended,
+    CatalogueChange,
+    EventPage,
+    EventRecord,
+    ItemRecord,
+)
+from recsys.state.sqlite_store import SqliteStateStore
+from recsys.state.store import StateStore
+
+__all__ = [
+    "Appended",
+    "CatalogueChange",
+    "EventPage",
+    "EventRecord",
+    "ItemRecord",
+    "SqliteStateStore",
+    "StateStore",
+]

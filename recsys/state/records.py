@@ -1,0 +1,110 @@
+"""The rows that a state store keeps; columns and rules are those of `recsys.tables`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+
+class EventRecord(NamedTuple):
+    """A row of the `events` contract, its columns in the contract's order.
+
+    `event_time` is in microseconds since the epoch, UTC; None stands for a missing value.
+    """
+
+    event_id: str
+    user_id: str
+    item_id: str
+    event_type: str
+    event_time: int
+    session_id: str | None = None
+    attribution_token: str | None = None
+    position: int | None = None
+    query: str | None = None
+    quantity: int | None = None
+    price: float | None = None
+    text: str | None = None
+    experiment_arm: str | None = None
+    propensity: float | None = None
+
+
+class ItemRecord(NamedTuple):
+    """A row of the `items` contract, its columns in the contract's order.
+
+    Times are in microseconds since the epoch, UTC; None stands for a missing value.
+    """
+
+    item_id: str
+    title: str
+    description: str | None = None
+    category: tuple[str, ...] | None = None
+    tags: tuple[str, ...] | None = None
+    brand: str | None = None
+    price: float | None = None
+    currency: str | None = None
+    image_url: str | None = None
+    available: bool = True
+    created_at: int | None = None
+    updated_at: int | None = None
+
+    def to_json(self) -> str:
+        """The row as one JSON object, ASCII only; equal rows give equal texts."""
+        return json.dumps(self._asdict(), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote."""
+        row = json.loads(text)
+        for name in ("category", "tags"):
+            if row[name] is not None:
+                row[name] = tuple(row[name])
+        return cls(**row)
+
+
+@dataclass(frozen=True)
+class CatalogueChange:
+    """What became of one item after the bundle's catalogue was read.
+
+    Attributes:
+        item_id: whose change it is; a later change of an item takes the place of an earlier one.
+        changed_at: microseconds since the epoch, UTC.
+        item: the whole new row; None where the item was deleted.
+        sequence: number in the order of recording, from 1; 0 before it is recorded.
+    """
+
+    item_id: str
+    changed_at: int
+    item: ItemRecord | None
+    sequence: int = 0
+
+
+@dataclass(frozen=True)
+class Appended:
+    """What became of a batch of events.
+
+    Attributes:
+        recorded: events that are new in the log.
+        repeated: events whose id was there before, in the log or earlier in the batch.
+        late: of those recorded, how many happened before the given time.
+    """
+
+    recorded: int
+    repeated: int
+    late: int
+
+
+@dataclass(frozen=True)
+class EventPage:
+    """Some events of the log, in the order of recording.
+
+    Attributes:
+        events: the rows.
+        late: how many of them were late when they were recorded.
+        last: sequence number of the last one; where to go on from. The one asked for if there are
+            no further events.
+    """
+
+    events: tuple[EventRecord, ...]
+    late: int
+    last: int

@@ -1,0 +1,260 @@
+"""The embedded state store: one SQLite file, no service to start."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Lock
+from typing import Final
+
+from recsys.errors import StateDamagedError, StateError
+from recsys.state.records import (
+    Appended,
+    CatalogueChange,
+    EventPage,
+    EventRecord,
+    ItemRecord,
+)
+
+APPLICATION_ID: Final = 0x56495452
+"""Marks the file as a state store ("VITR")."""
+
+FORMAT: Final = 1
+BUSY_SECONDS: Final = 10.0
+
+_SCHEMA: Final = """
+CREATE TABLE identity (name TEXT NOT NULL) STRICT;
+CREATE TABLE events (
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+  event_id TEXT NOT NULL UNIQUE,
+  user_id TEXT NOT NULL,
+  item_id TEXT NOT NULL,
+  event_type TEXT NOT NULL,
+  event_time INTEGER NOT NULL,
+  session_id TEXT,
+  attribution_token TEXT,
+  position INTEGER,
+  query TEXT,
+  quantity INTEGER,
+  price REAL,
+  text TEXT,
+  experiment_arm TEXT,
+  propensity REAL,
+  received_at INTEGER NOT NULL,
+  late INTEGER NOT NULL
+) STRICT;
+CREATE TABLE catalogue_changes (
+  sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+  item_id TEXT NOT NULL UNIQUE,
+  changed_at INTEGER NOT NULL,
+  item TEXT
+) STRICT;
+"""
+_EVENT_COLUMNS: Final = ", ".join(EventRecord._fields)
+_ADD_EVENT: Final = (
+    f"INSERT INTO events ({_EVENT_COLUMNS}, received_at, late) "  # noqa: S608
+    f"VALUES ({', '.join('?' * (len(EventRecord._fields) + 2))}) "
+    "ON CONFLICT (event_id) DO NOTHING"
+)
+_READ_EVENTS: Final = (
+    f"SELECT sequence, late, {_EVENT_COLUMNS} FROM events "  # noqa: S608
+    "WHERE sequence > ? ORDER BY sequence LIMIT ?"
+)
+_CHANGE: Final = (
+    "INSERT OR REPLACE INTO catalogue_changes (item_id, changed_at, item) VALUES (?, ?, ?)"
+)
+_READ_CHANGES: Final = (
+    "SELECT item_id, changed_at, item, sequence FROM catalogue_changes ORDER BY sequence"
+)
+_LAST: Final = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?"
+_DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_PRIMARY_CODE: Final = 0xFF
+
+
+class SqliteStateStore:
+    """A `StateStore` in a SQLite file with a write-ahead log, flushed to disk at every commit.
+
+    The file may be read by other processes at the same time. After a failed write or flush nobody
+    knows what is on the disk, so the store takes no more writes until it is opened again.
+
+    Args:
+        path: the file, made if it is not there, in a folder that is; while it is open, there are
+            two more with `-wal` and `-shm` at their ends.
+
+    Raises:
+        StateDamagedError: the file is damaged, or something else.
+        StateError: the file can't be opened or made, or is of a later version's format.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._failure: str | None = None
+        self._lock = Lock()
+        with self._translated("opening"):
+            is_new = not path.exists()
+            self._connection = sqlite3.connect(
+                path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+        try:
+            with self._translated("opening"):
+                self._open()
+                if is_new:
+                    _flush_folder(path.parent)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    @property
+    def identity(self) -> str:
+        """Random name, given when the store was made; 16 hexadecimal digits."""
+        return self._identity
+
+    def append_events(
+        self, events: Sequence[EventRecord], received_at: int, late_before: int
+    ) -> Appended:
+        """See `StateStore.append_events`."""
+        rows = [(*event, received_at, int(event.event_time < late_before)) for event in events]
+        with self._writing() as connection:
+            (before,) = connection.execute(_LAST, ["events"]).fetchone()
+            connection.executemany(_ADD_EVENT, rows)
+            recorded, late = connection.execute(
+                "SELECT count(*), coalesce(sum(late), 0) FROM events WHERE sequence > ?", [before]
+            ).fetchone()
+        return Appended(recorded, len(events) - recorded, late)
+
+    def events_after(self, sequence: int, limit: int) -> EventPage:
+        """See `StateStore.events_after`."""
+        with self._locked("reading") as connection:
+            rows = connection.execute(_READ_EVENTS, [sequence, limit]).fetchall()
+        events = tuple(EventRecord(*row[2:]) for row in rows)
+        return EventPage(events, sum(row[1] for row in rows), rows[-1][0] if rows else sequence)
+
+    def change_catalogue(self, changes: Sequence[CatalogueChange]) -> int:
+        """See `StateStore.change_catalogue`."""
+        rows = [
+            (change.item_id, change.changed_at, change.item.to_json() if change.item else None)
+            for change in changes
+        ]
+        with self._writing() as connection:
+            connection.executemany(_CHANGE, rows)
+            (last,) = connection.execute(_LAST, ["catalogue_changes"]).fetchone()
+        return int(last)
+
+    def catalogue_changes(self) -> tuple[CatalogueChange, ...]:
+        """See `StateStore.catalogue_changes`."""
+        with self._locked("reading") as connection:
+            rows = connection.execute(_READ_CHANGES).fetchall()
+        return tuple(
+            CatalogueChange(item_id, changed_at, item and ItemRecord.from_json(item), sequence)
+            for item_id, changed_at, item, sequence in rows
+        )
+
+    def forget_changes(self, changes: Sequence[CatalogueChange]) -> None:
+        """See `StateStore.forget_changes`."""
+        with self._writing() as connection:
+            connection.executemany(
+                "DELETE FROM catalogue_changes WHERE sequence = ?",
+                [[change.sequence] for change in changes],
+            )
+
+    def close(self) -> None:
+        """See `StateStore.close`."""
+        with self._lock:
+            self._connection.close()
+
+    def _open(self) -> None:
+        connection = self._connection
+        (is_marked,) = connection.execute("PRAGMA application_id").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if tables and is_marked != APPLICATION_ID:
+            raise StateDamagedError(
+                f"{self._path} is a SQLite file, but no state store; name another --state"
+            )
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        if not tables:
+            self._make()
+        (found,) = connection.execute("PRAGMA user_version").fetchone()
+        if found != FORMAT:
+            raise StateError(
+                f"{self._path} has format {found}, expected {FORMAT}; "
+                "open it with the version of recsys that wrote it"
+            )
+        (damage,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if damage != "ok":
+            raise self._damaged(damage)
+        (name,) = connection.execute("SELECT name FROM identity").fetchone()
+        self._identity = str(name)
+
+    def _make(self) -> None:
+        """Make the tables in one step, unless another process has done so meanwhile."""
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if not tables:
+            for statement in _SCHEMA.split(";"):
+                connection.execute(statement)
+            connection.execute("INSERT INTO identity VALUES (?)", [secrets.token_hex(8)])
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
+        connection.execute("COMMIT")
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction; what the block did is on disk when it ends without an error."""
+        with self._locked("writing") as connection:
+            if self._failure:
+                raise StateError(self._failure)
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    with suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _locked(self, action: str) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._translated(action):
+            yield self._connection
+
+    @contextmanager
+    def _translated(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StateError(f"{action} {self._path} failed: {error}") from error
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+            if code in _DAMAGE:
+                raise self._damaged(str(error)) from error
+            if code == sqlite3.SQLITE_IOERR:
+                self._failure = (
+                    f"{self._path} takes no more writes since one failed ({error}); "
+                    "check the disk, then start again"
+                )
+            raise StateError(
+                f"{action} {self._path} failed: {error}; check the disk's space, the permissions "
+                "and that nobody holds the file"
+            ) from error
+
+    def _damaged(self, what: str) -> StateDamagedError:
+        self._failure = f"{self._path} is damaged: {what}"
+        return StateDamagedError(
+            f"{self._path} is damaged or no state store: {what}; restore it from a copy, or move "
+            "it away to begin with an empty one"
+        )
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

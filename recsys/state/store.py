@@ -1,0 +1,58 @@
+"""What every state store does, whatever it keeps its rows in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from recsys.state.records import Appended, CatalogueChange, EventPage, EventRecord
+
+
+class StateStore(Protocol):
+    """Events and changes of the catalogue since the bundle; safe for calls from several threads.
+
+    What a method that writes has returned from survives the end of the process, however it ends,
+    and of the machine; what it raised for is not there, or not known to be. Every method raises
+    `StateError` when the store can't do it.
+    """
+
+    @property
+    def identity(self) -> str:
+        """Random name, given when the store was made; 16 hexadecimal digits."""
+        ...
+
+    def append_events(
+        self, events: Sequence[EventRecord], received_at: int, late_before: int
+    ) -> Appended:
+        """Add the events whose ids are new, in one step; the first of an id counts.
+
+        Args:
+            events: rows that keep the contract's rules; none is no error.
+            received_at: microseconds since the epoch, UTC.
+            late_before: events before this moment count as late.
+        """
+        ...
+
+    def events_after(self, sequence: int, limit: int) -> EventPage:
+        """At most `limit` events recorded after the one numbered `sequence`; 0 begins."""
+        ...
+
+    def change_catalogue(self, changes: Sequence[CatalogueChange]) -> int:
+        """Record changes in one step, in order; of several for an item the last remains.
+
+        Returns:
+            The highest sequence number in the store; 0 if nothing was ever recorded.
+        """
+        ...
+
+    def catalogue_changes(self) -> tuple[CatalogueChange, ...]:
+        """The last change of each item, in the order of recording."""
+        ...
+
+    def forget_changes(self, changes: Sequence[CatalogueChange]) -> None:
+        """Drop changes that a bundle holds; one that was recorded since for the item stays."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the store; a second time is no error."""
+        ...
