@@ -107,6 +107,7 @@ class ServerSettings(BaseModel):
     max_review_chars: int = Field(default=20_000, ge=1)
     """Longest text of a review."""
 
+
 def load_settings(path: Path | None, given: Mapping[str, object]) -> ServerSettings:
     """Settings of a TOML file, those `given` by name above them.
 

@@ -6,7 +6,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from recsys.state import CatalogueChange, EventRecord, ItemRecord, SqliteStateStore
+from recsys.state import EventRecord, ItemChange, ItemRecord, SqliteStateStore
 
 BATCHES = 2
 EVENTS_PER_BATCH = 3
@@ -16,8 +16,8 @@ def event(batch: int, number: int) -> EventRecord:
     return EventRecord(f"e{batch}-{number}", "u", "i", "view", 1_000_000 + number, text="t" * 300)
 
 
-def change(batch: int) -> CatalogueChange:
-    return CatalogueChange(f"i{batch}", batch, ItemRecord(f"i{batch}", "Mug"))
+def change(batch: int) -> ItemChange:
+    return ItemChange(f"i{batch}", batch, ItemRecord(f"i{batch}", "Mug"))
 
 
 def write(path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from recsys.errors import StateDamagedError, StateError
-from recsys.state import CatalogueChange, EventRecord, ItemRecord, SqliteStateStore, StateStore
+from recsys.state import EventRecord, ItemChange, ItemRecord, SqliteStateStore, StateStore
 from recsys.tables import Events, Items
 
 Open = Callable[[], StateStore]
@@ -46,8 +46,8 @@ def item(item_id: str, **columns: object) -> ItemRecord:
     return ItemRecord(item_id, "Red mug")._replace(**columns)  # type: ignore[arg-type]
 
 
-def upsert(record: ItemRecord, changed_at: int = 5) -> CatalogueChange:
-    return CatalogueChange(record.item_id, changed_at, record)
+def upsert(record: ItemRecord, changed_at: int = 5) -> ItemChange:
+    return ItemChange(record.item_id, changed_at, record)
 
 
 def test_records_have_the_contract_s_columns() -> None:
@@ -123,7 +123,7 @@ def test_the_last_change_of_an_item_remains_with_a_later_number(reopen: Open) ->
     store = reopen()
     cup = item("cup", description=HURTING, category=("A", "B"), tags=(), price=0.1, updated_at=7)
     store.change_catalogue([upsert(item("mug")), upsert(cup)])
-    store.change_catalogue([upsert(item("mug", available=False)), CatalogueChange("gone", 6, None)])
+    store.change_catalogue([upsert(item("mug", available=False)), ItemChange("gone", 6, None)])
     kept = reopen().catalogue_changes()
     assert [(one.item_id, one.item) for one in kept] == [
         ("cup", cup),
@@ -137,7 +137,7 @@ def test_the_last_change_of_an_item_remains_with_a_later_number(reopen: Open) ->
 
 def test_of_several_changes_in_one_batch_the_last_remains(reopen: Open) -> None:
     store = reopen()
-    last = store.change_catalogue([upsert(item("mug")), CatalogueChange("mug", 6, None)])
+    last = store.change_catalogue([upsert(item("mug")), ItemChange("mug", 6, None)])
     (kept,) = store.catalogue_changes()
     assert kept.item is None
     assert kept.sequence == last

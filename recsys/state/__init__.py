@@ -2,9 +2,9 @@
 
 from recsys.state.records import (
     Appended,
-    CatalogueChange,
     EventPage,
     EventRecord,
+    ItemChange,
     ItemRecord,
 )
 from recsys.state.sqlite_store import SqliteStateStore
@@ -12,9 +12,9 @@ from recsys.state.store import StateStore
 
 __all__ = [
     "Appended",
-    "CatalogueChange",
     "EventPage",
     "EventRecord",
+    "ItemChange",
     "ItemRecord",
     "SqliteStateStore",
     "StateStore",

@@ -63,7 +63,7 @@ class ItemRecord(NamedTuple):
 
 
 @dataclass(frozen=True)
-class CatalogueChange:
+class ItemChange:
     """What became of one item after the bundle's catalogue was read.
 
     Attributes:

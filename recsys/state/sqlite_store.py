@@ -14,9 +14,9 @@ from typing import Final
 from recsys.errors import StateDamagedError, StateError
 from recsys.state.records import (
     Appended,
-    CatalogueChange,
     EventPage,
     EventRecord,
+    ItemChange,
     ItemRecord,
 )
 
@@ -133,7 +133,7 @@ class SqliteStateStore:
         events = tuple(EventRecord(*row[2:]) for row in rows)
         return EventPage(events, sum(row[1] for row in rows), rows[-1][0] if rows else sequence)
 
-    def change_catalogue(self, changes: Sequence[CatalogueChange]) -> int:
+    def change_catalogue(self, changes: Sequence[ItemChange]) -> int:
         """See `StateStore.change_catalogue`."""
         rows = [
             (change.item_id, change.changed_at, change.item.to_json() if change.item else None)
@@ -144,16 +144,16 @@ class SqliteStateStore:
             (last,) = connection.execute(_LAST, ["catalogue_changes"]).fetchone()
         return int(last)
 
-    def catalogue_changes(self) -> tuple[CatalogueChange, ...]:
+    def catalogue_changes(self) -> tuple[ItemChange, ...]:
         """See `StateStore.catalogue_changes`."""
         with self._locked("reading") as connection:
             rows = connection.execute(_READ_CHANGES).fetchall()
         return tuple(
-            CatalogueChange(item_id, changed_at, item and ItemRecord.from_json(item), sequence)
+            ItemChange(item_id, changed_at, item and ItemRecord.from_json(item), sequence)
             for item_id, changed_at, item, sequence in rows
         )
 
-    def forget_changes(self, changes: Sequence[CatalogueChange]) -> None:
+    def forget_changes(self, changes: Sequence[ItemChange]) -> None:
         """See `StateStore.forget_changes`."""
         with self._writing() as connection:
             connection.executemany(

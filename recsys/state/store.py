@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from recsys.state.records import Appended, CatalogueChange, EventPage, EventRecord
+from recsys.state.records import Appended, EventPage, EventRecord, ItemChange
 
 
 class StateStore(Protocol):
@@ -37,7 +37,7 @@ class StateStore(Protocol):
         """At most `limit` events recorded after the one numbered `sequence`; 0 begins."""
         ...
 
-    def change_catalogue(self, changes: Sequence[CatalogueChange]) -> int:
+    def change_catalogue(self, changes: Sequence[ItemChange]) -> int:
         """Record changes in one step, in order; of several for an item the last remains.
 
         Returns:
@@ -45,11 +45,11 @@ class StateStore(Protocol):
         """
         ...
 
-    def catalogue_changes(self) -> tuple[CatalogueChange, ...]:
+    def catalogue_changes(self) -> tuple[ItemChange, ...]:
         """The last change of each item, in the order of recording."""
         ...
 
-    def forget_changes(self, changes: Sequence[CatalogueChange]) -> None:
+    def forget_changes(self, changes: Sequence[ItemChange]) -> None:
         """Drop changes that a bundle holds; one that was recorded since for the item stays."""
         ...
 

@@ -1,5 +1,6 @@
 """The data contract: the tables, reading them from a dataset folder and writing them."""
 
+from recsys.tables.appending import append_part, part_stems
 from recsys.tables.dataset import Dataset
 from recsys.tables.files import check_parquet, looks_like
 from recsys.tables.keys import repeated_rows
@@ -34,9 +35,11 @@ __all__ = [
     "RejectsFile",
     "Table",
     "Users",
+    "append_part",
     "check_parquet",
     "looks_like",
     "new_dataset_folder",
+    "part_stems",
     "repeated_rows",
     "row_rules",
     "split_rows",

@@ -67,12 +67,12 @@ def write_table(folder: Path, name: str, rows: pl.DataFrame | Iterable[pl.DataFr
         DataError: as for `write_dataset`.
     """
     if isinstance(rows, pl.DataFrame):
-        write_parquet(_checked(name, rows), folder / f"{name}.parquet")
+        write_parquet(checked(name, rows), folder / f"{name}.parquet")
         return
     (folder / name).mkdir()
     frames = (frame for frame in rows if not frame.is_empty())
     for number, frame in enumerate(frames):
-        write_parquet(_checked(name, frame), folder / name / f"part-{number:05d}.parquet")
+        write_parquet(checked(name, frame), folder / name / f"part-{number:05d}.parquet")
 
 
 def write_parquet(frame: pl.DataFrame, path: Path) -> None:
@@ -160,7 +160,13 @@ def _require_free(out: Path, *, overwrite: bool) -> None:
         raise DataError(f"{out}: a dataset is there; choose another folder or pass --overwrite")
 
 
-def _checked(name: str, frame: pl.DataFrame) -> pl.DataFrame:
+def checked(name: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows in the types and the order of columns of the contract `name`.
+
+    Raises:
+        DataError: the frame lacks or mistypes a column or has an unknown one, or a row breaks a
+            rule (uniqueness of keys is the caller's duty).
+    """
     schema = SCHEMAS[name]
     unknown = unknown_columns(frame.schema, schema)
     if unknown and not keeps_unknown_columns(schema):

@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "ope": ("ope", "Evaluate another policy on logged decisions."),
     "bundles": ("bundles", "List, show, choose, sign and remove published bundles."),
     "serve": ("serve", "Answer gRPC calls from the current bundle."),
+    "events": ("events", "Add what the server recorded to a dataset."),
     "recommend": ("recommend", "Ask a running server and print the answer."),
     "bench": ("bench", "Measure speed on this machine, beside peers."),
 }
