@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from typing import Self
 
@@ -63,3 +63,21 @@ class Histories(Ragged):
     def before(self, as_of: NDArray[np.int64]) -> Histories:
         """The events strictly before each request's time (int64 (n,), microseconds)."""
         return self.where(self.time < as_of[self.request])
+
+    def followed_by(self, later: Histories) -> Histories:
+        """Both of each request in order of time, `later` behind at equal times.
+
+        A basket of `later` is another than those here, whatever its number.
+        """
+        request = np.concatenate([self.request, later.request])
+        time = np.concatenate([self.time, later.time])
+        order = np.lexsort((time, request))
+        first_free = np.int32(self.basket.max(initial=-1) + 1)
+        later = replace(later, basket=later.basket + first_free)
+        columns = {
+            field.name: np.concatenate([getattr(self, field.name), getattr(later, field.name)])
+            for field in fields(self)
+            if field.name != "offsets"
+        }
+        offsets = self.offsets + later.offsets
+        return Histories(offsets, **{name: column[order] for name, column in columns.items()})

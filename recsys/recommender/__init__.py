@@ -13,6 +13,7 @@ from recsys.recommender.contents import (
 )
 from recsys.recommender.deadline import Deadline
 from recsys.recommender.point_in_time import PointInTime, ScoredCandidates, Shoppers
+from recsys.recommender.recent import RecentEvent
 from recsys.recommender.recommender import Recommender, TextScores
 from recsys.recommender.requests import (
     Contribution,
@@ -41,6 +42,7 @@ __all__ = [
     "RankRequest",
     "RankedItem",
     "RankedList",
+    "RecentEvent",
     "RecommendRequest",
     "Recommender",
     "Retriever",

@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.errors import RequestError, UnknownItemError
-from recsys.interactions import DAY_US, Candidates, EventKind, ItemLists, microseconds
+from recsys.interactions import DAY_US, Candidates, EventKind, Histories, ItemLists, microseconds
 from recsys.page import Composition, PageComposer
 from recsys.ranker import RankerTier
 from recsys.recommender.answers import Compose, TieredAnswers, as_ranked, ranked_pages
@@ -23,6 +23,7 @@ from recsys.recommender.clock import Asked, BundleClock
 from recsys.recommender.contents import Contents
 from recsys.recommender.deadline import NO_DEADLINE, Clock, Deadline
 from recsys.recommender.point_in_time import PointInTime, Shoppers
+from recsys.recommender.recent import recent_histories
 from recsys.recommender.requests import (
     ItemCard,
     ItemFilter,
@@ -332,13 +333,26 @@ class Recommender:
         users = np.array([self._log.user_rows.get(r.user_id, -1) for r in batch], np.int64)
         context = [self._rows(request.context_item_ids)[::-1] for request in batch]
         return Shoppers(
-            histories=self._log.histories(users),
+            histories=self._histories(users, batch),
             shown=self._log.shown_to(users),
             searched=self._log.searches.by(users),
             context=ItemLists.of([rows.tolist() for rows in context]),
             queries=[request.query for request in batch],
             as_of=np.array([self._clock.looking_back(r.as_of) for r in batch], np.int64),
         )
+
+    def _histories(self, users: NDArray[np.int64], batch: Sequence[Asked]) -> Histories:
+        """What the log knows of the shoppers, and what they did since."""
+        known = self._log.histories(users)
+        if not any(request.recent for request in batch):
+            return known
+        since = recent_histories(
+            [request.recent for request in batch],
+            self._log.item_rows,
+            [self._clock.moment(request.as_of) for request in batch],
+            self._clock.latest,
+        )
+        return known.followed_by(since)
 
     def _rows(self, item_ids: Sequence[str]) -> NDArray[np.int64]:
         """Rows of the known ids, distinct, in the order given."""

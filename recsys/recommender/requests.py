@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from recsys.recommender.recent import RecentEvent
+
 
 class Tier(StrEnum):
     """The stage that gave an item its final score."""
@@ -48,7 +50,8 @@ class ItemFilter:
 class RecommendRequest:
     """A request for `page_size` items; see `RecommendRequest` in the protos for the fields.
 
-    `as_of` None means now. A naive datetime is an error.
+    `as_of` None means now. A naive datetime is an error. `recent` is what the shopper did since the
+    bundle's horizon, any order; what happened at or after `as_of` is left out.
     """
 
     user_id: str = ""
@@ -59,6 +62,7 @@ class RecommendRequest:
     filter: ItemFilter = field(default_factory=ItemFilter)
     as_of: datetime | None = None
     explain: bool = False
+    recent: tuple[RecentEvent, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class RankRequest:
     context_item_ids: tuple[str, ...] = ()
     as_of: datetime | None = None
     explain: bool = False
+    recent: tuple[RecentEvent, ...] = ()
 
 
 @dataclass(frozen=True)
