@@ -51,7 +51,7 @@ def test_a_log_cut_anywhere_and_continued_by_recent_events_is_the_same_history(
         .histories(users)
         .followed_by(
             recent_histories(
-                [as_events(rest.rows(i, i + 1), trained_shop) for i in users],
+                [as_events(rest.rows(i, i + 1), trained_shop) for i in range(len(users))],
                 log.item_rows,
                 [int(log.time.max()) + 1] * len(users),
                 int(log.time.max()) + 2,

@@ -51,9 +51,9 @@ def recent_histories(
     for request, (own, end) in enumerate(zip(events, before, strict=True)):
         rows += _rows(request, own, item_rows, end)
     columns = zip(*rows, strict=True) if rows else [()] * 7
-    request, item, time, kind, price, quantity, basket = (np.array(one) for one in columns)
+    owner, item, time, kind, price, quantity, basket = (np.array(one) for one in columns)
     return Histories(
-        offsets=np.searchsorted(request, np.arange(len(events) + 1)).astype(np.int64),
+        offsets=np.searchsorted(owner, np.arange(len(events) + 1)).astype(np.int64),
         item=item.astype(np.int32),
         time=np.minimum(time, latest - 1).astype(np.int64),
         kind=kind.astype(np.uint8),

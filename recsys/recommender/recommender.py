@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.errors import RequestError, UnknownItemError
-from recsys.interactions import DAY_US, Candidates, EventKind, Histories, ItemLists, microseconds
+from recsys.interactions import DAY_US, Candidates, EventKind, microseconds
 from recsys.page import Composition, PageComposer
 from recsys.ranker import RankerTier
 from recsys.recommender.answers import Compose, TieredAnswers, as_ranked, ranked_pages
@@ -23,7 +23,6 @@ from recsys.recommender.clock import Asked, BundleClock
 from recsys.recommender.contents import Contents
 from recsys.recommender.deadline import NO_DEADLINE, Clock, Deadline
 from recsys.recommender.point_in_time import PointInTime, Shoppers
-from recsys.recommender.recent import recent_histories
 from recsys.recommender.requests import (
     ItemCard,
     ItemFilter,
@@ -34,6 +33,7 @@ from recsys.recommender.requests import (
     SimilarItemsRequest,
     Tier,
 )
+from recsys.recommender.shoppers import ShopperReader
 from recsys.retrieval import RetrievalQueries
 
 Advance = Callable[[int], None]
@@ -88,6 +88,7 @@ class Recommender:
         self._nearest = contents.configuration.cross_encoder.candidates
         latest = int(contents.log.time.max(initial=0)) + DAY_US
         self._clock = BundleClock(horizon, max(microseconds(horizon), latest))
+        self._reader = ShopperReader(contents.log, self._clock)
         self._cascade = Cascade(contents.rankers, self._point, self._nearest)
 
     @property
@@ -285,13 +286,13 @@ class Recommender:
         Raises:
             RequestError: an item is unknown, or a request has a query: the scores compare titles.
         """
-        rows = self._rows(item_ids)
+        rows = self._reader.rows(item_ids)
         if len(rows) != len(item_ids):
             raise RequestError("item_ids", "expected known, distinct items")
         if any(request.query for request in requests):
             raise RequestError("query", "text scores compare titles; expected requests without one")
         candidates = given([rows] * len(requests), None)
-        shoppers = self._shoppers(requests)
+        shoppers = self._reader.shoppers(requests)
         zero_shot, fine_tuned = self._point.text_scores(shoppers, candidates)
         shape = (len(requests), len(rows))
         asked = np.argsort(np.argsort(rows))
@@ -322,42 +323,12 @@ class Recommender:
     ) -> tuple[Shoppers, RetrievalQueries, Candidates]:
         """The callers' items as candidates, with what would have brought them."""
         shoppers, queries, found = self._retrieved(batch)
-        return shoppers, queries, given([self._rows(r.item_ids) for r in batch], found)
+        return shoppers, queries, given([self._reader.rows(r.item_ids) for r in batch], found)
 
     def _retrieved(self, batch: Sequence[Asked]) -> tuple[Shoppers, RetrievalQueries, Candidates]:
-        shoppers = self._shoppers(batch)
+        shoppers = self._reader.shoppers(batch)
         queries = self._point.queries(shoppers)
         return shoppers, queries, self._point.retriever.retrieve(queries)
-
-    def _shoppers(self, batch: Sequence[RecommendRequest | RankRequest]) -> Shoppers:
-        users = np.array([self._log.user_rows.get(r.user_id, -1) for r in batch], np.int64)
-        context = [self._rows(request.context_item_ids)[::-1] for request in batch]
-        return Shoppers(
-            histories=self._histories(users, batch),
-            shown=self._log.shown_to(users),
-            searched=self._log.searches.by(users),
-            context=ItemLists.of([rows.tolist() for rows in context]),
-            queries=[request.query for request in batch],
-            as_of=np.array([self._clock.looking_back(r.as_of) for r in batch], np.int64),
-        )
-
-    def _histories(self, users: NDArray[np.int64], batch: Sequence[Asked]) -> Histories:
-        """What the log knows of the shoppers, and what they did since."""
-        known = self._log.histories(users)
-        if not any(request.recent for request in batch):
-            return known
-        since = recent_histories(
-            [request.recent for request in batch],
-            self._log.item_rows,
-            [self._clock.moment(request.as_of) for request in batch],
-            self._clock.latest,
-        )
-        return known.followed_by(since)
-
-    def _rows(self, item_ids: Sequence[str]) -> NDArray[np.int64]:
-        """Rows of the known ids, distinct, in the order given."""
-        rows = (self._log.item_rows.get(item_id) for item_id in dict.fromkeys(item_ids))
-        return np.array([row for row in rows if row is not None], np.int64)
 
     def _allowed(
         self, request: RecommendRequest, shoppers: Shoppers, place: int
