@@ -20,6 +20,9 @@ from serving.settings import ServerSettings
 MAX_AHEAD: Final = timedelta(minutes=5)
 """How far ahead of the server's clock an event may be."""
 
+NO_ACCOUNT: Final = "session:"
+"""Begins the user id under which acts are recorded that name a session and no user."""
+
 _ID_FIELDS: Final = (
     *("event_id", "user_id", "item_id", "event_type"),
     *("session_id", "attribution_token", "experiment_arm"),
@@ -95,6 +98,8 @@ class EventReader:
         for field, longest in self._limits.items():
             if len(getattr(message, field)) > longest:
                 yield f"{field}: at most {longest} characters"
+        if not message.user_id and len(_of_session(message.session_id)) > self._limits["user_id"]:
+            yield "user_id: without one, the session_id must be shorter"
         time = _time(message)
         if time is None:
             if message.HasField("event_time"):
@@ -111,7 +116,7 @@ def _record(message: v1.Event) -> EventRecord:
     }
     return EventRecord(
         event_id=message.event_id,
-        user_id=message.user_id,
+        user_id=message.user_id or _of_session(message.session_id),
         item_id=message.item_id,
         event_type=message.event_type,
         event_time=_time(message),  # type: ignore[arg-type]  # such a row breaks a rule
@@ -122,6 +127,11 @@ def _record(message: v1.Event) -> EventRecord:
         experiment_arm=message.experiment_arm or None,
         **numbers,
     )
+
+
+def _of_session(session_id: str) -> str:
+    """Who a shopper without an account is to the log; "" without a session either."""
+    return f"{NO_ACCOUNT}{session_id}" if session_id else ""
 
 
 def _time(message: v1.Event) -> int | None:

@@ -15,6 +15,7 @@ from recsys.recommender import Deadline, RankedList
 from serving.admission import Admission
 from serving.metrics import Metrics
 from serving.ranking import Ranker, RankerSlot
+from serving.recent_events import Asked, RecentEvents, degraded_by
 from serving.request_reading import RequestReader
 from serving.response_writing import Response, attribution_token, write_response
 from serving.settings import ServerSettings
@@ -22,6 +23,7 @@ from serving.threads import ThreadPlan
 from training.process import usable_cores
 
 WAIT: Final = "wait"
+RECENT: Final = "recent_events"
 WRITE: Final = "write"
 """Stages of an answer before and after the recommender's."""
 
@@ -34,6 +36,7 @@ class RecommendationService(v1.RecommendationServiceServicer):
         settings: limits.
         admission: decides which calls are scored.
         metrics: count answers and time stages.
+        recent: what shoppers did since the bundle.
         clock: the time now, aware of its time zone.
     """
 
@@ -43,6 +46,7 @@ class RecommendationService(v1.RecommendationServiceServicer):
         settings: ServerSettings,
         admission: Admission,
         metrics: Metrics,
+        recent: RecentEvents,
         clock: Callable[[], datetime],
     ) -> None:
         self._rankers = rankers
@@ -50,6 +54,7 @@ class RecommendationService(v1.RecommendationServiceServicer):
         self._reader = RequestReader(settings)
         self._admission = admission
         self._metrics = metrics
+        self._recent = recent
         self._threads = ThreadPlan(usable_cores())
         self._clock = clock
 
@@ -58,9 +63,10 @@ class RecommendationService(v1.RecommendationServiceServicer):
     ) -> v1.RecommendResponse:
         """Find, score and rank items for a shopper."""
         ranker = self._rankers.take()
-        asked = self._reader.recommend(request, self._now(ranker))
+        read = self._reader.recommend(request, self._now(ranker))
         with self._turn(context), self._threads.share():
-            answer = ranker.recommend(asked, self._deadline(context))
+            asked, missing = self._with_recent(read, ranker)
+            answer = degraded_by(missing, ranker.recommend(asked, self._deadline(context)))
         token = attribution_token(request, answer.bundle_version, asked.as_of)
         return self._written(v1.RecommendResponse, answer, token, ranker)
 
@@ -69,9 +75,10 @@ class RecommendationService(v1.RecommendationServiceServicer):
     ) -> v1.RankResponse:
         """Order the caller's own items."""
         ranker = self._rankers.take()
-        asked = self._reader.rank(request, self._now(ranker))
+        read = self._reader.rank(request, self._now(ranker))
         with self._turn(context), self._threads.share():
-            answer = ranker.rank(asked, self._deadline(context))
+            asked, missing = self._with_recent(read, ranker)
+            answer = degraded_by(missing, ranker.rank(asked, self._deadline(context)))
         token = attribution_token(request, answer.bundle_version, asked.as_of)
         return self._written(v1.RankResponse, answer, token, ranker)
 
@@ -85,6 +92,10 @@ class RecommendationService(v1.RecommendationServiceServicer):
             answer = ranker.similar_items(asked)
         token = attribution_token(request, answer.bundle_version, None)
         return self._written(v1.SimilarItemsResponse, answer, token, ranker)
+
+    def _with_recent(self, read: Asked, ranker: Ranker) -> tuple[Asked, tuple[str, ...]]:
+        with self._metrics.stage(RECENT):
+            return self._recent.added(read, ranker)
 
     @contextmanager
     def _turn(self, context: grpc.ServicerContext) -> Iterator[None]:

@@ -26,6 +26,7 @@ from serving.metrics import Metrics, StateCollector
 from serving.metrics_server import metrics_served
 from serving.ranking import Ranker, RankerSlot
 from serving.readiness import Readiness
+from serving.recent_events import RecentEvents
 from serving.recommendation_service import RecommendationService
 from serving.settings import ServerSettings
 from serving.stop_signals import StopSignals
@@ -93,7 +94,10 @@ class Server:
         self._server = grpc.server(self._pools[0], interceptors=[guard], options=_options(settings))
         state = StateCollector(self._calls, admission, self._rankers, clock)
         self.metrics.registry.register(state)
-        service = RecommendationService(self._rankers, settings, admission, self.metrics, clock)
+        recent = RecentEvents(store, settings.max_recent_events)
+        service = RecommendationService(
+            self._rankers, settings, admission, self.metrics, recent, clock
+        )
         v1.add_RecommendationServiceServicer_to_server(service, self._server)
         if store is not None:
             events = EventService(store, self._rankers, settings, clock)

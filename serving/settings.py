@@ -104,6 +104,9 @@ class ServerSettings(BaseModel):
     max_events: int = Field(default=1_000, ge=1)
     """Most events in a batch."""
 
+    max_recent_events: int = Field(default=200, ge=1)
+    """Acts of a shopper since the bundle's horizon that an answer looks at, the latest."""
+
     max_review_chars: int = Field(default=20_000, ge=1)
     """Longest text of a review."""
 

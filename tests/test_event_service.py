@@ -96,6 +96,13 @@ def test_an_event_sent_again_counts_once(served: Served) -> None:
     assert [one.event_id for one in logged(store)] == ["a", "b", "c"]
 
 
+def test_an_act_without_a_user_belongs_to_its_session(served: Served) -> None:
+    store, call = served
+    assert record(call, event(user_id="", session_id="visit")).recorded_count == 1
+    (found,) = logged(store)
+    assert (found.user_id, found.session_id) == ("session:visit", "visit")
+
+
 def test_late_events_are_recorded_and_counted(served: Served) -> None:
     store, call = served
     before = event("old", event_time=stamp(HORIZON - timedelta(microseconds=1)))
@@ -109,6 +116,7 @@ BROKEN: dict[str, tuple[v1.Event, str]] = {
     "no id": (event(""), "event_id: not blank"),
     "blank user": (event(user_id=" \t"), "user_id: not blank"),
     "no user": (event(user_id=""), "user_id: not blank"),
+    "long session": (event(user_id="", session_id="s" * 250), "user_id: without one"),
     "no item": (event(item_id=""), "item_id: not blank"),
     "type": (event(event_type="looked"), "event_type: one of impression view"),
     "no time": (v1.Event(event_id="e", user_id="u", item_id="i", event_type="view"), "missing"),

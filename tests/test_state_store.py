@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from recsys.errors import StateDamagedError, StateError
-from recsys.state import EventRecord, ItemChange, ItemRecord, SqliteStateStore, StateStore
+from recsys.state import (
+    EventRecord,
+    ItemChange,
+    ItemRecord,
+    ShopperKey,
+    SqliteStateStore,
+    StateStore,
+)
 from recsys.tables import Events, Items
 
 Open = Callable[[], StateStore]
@@ -229,3 +236,32 @@ def test_a_place_that_can_t_be_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StateError, match="state"):
         SqliteStateStore(tmp_path / "file" / "state")
+
+
+def test_a_shopper_s_acts_are_those_of_user_and_session_in_order_of_time(reopen: Open) -> None:
+    store = reopen()
+    mine, visit = event(1, time=30), event(2, time=10)._replace(user_id="other", session_id="s")
+    both = event(3, time=20)._replace(session_id="s")
+    shown = event(4, time=15)._replace(event_type="impression")
+    foreign = event(5, time=12)._replace(user_id="other", session_id="t")
+    store.append_events([mine, visit, both, shown, foreign], 99, 0)
+    assert store.shopper_events(ShopperKey("u1", "s", 0, 99), 10) == (visit, both, mine)
+    assert store.shopper_events(ShopperKey("u1", "", 0, 99), 10) == (both, mine)
+    assert store.shopper_events(ShopperKey("", "s", 0, 99), 10) == (visit, both)
+    assert store.shopper_events(ShopperKey("", "", 0, 99), 10) == ()
+
+
+def test_a_shopper_s_latest_acts_within_the_times_are_kept(reopen: Open) -> None:
+    store = reopen()
+    acts = [event(number, time=10 * number) for number in range(6)]
+    store.append_events(acts, 99, 0)
+    assert store.shopper_events(ShopperKey("u1", "", 10, 40), 2) == (acts[2], acts[3])
+    assert store.shopper_events(ShopperKey("u1", "", 10, 41), 9) == tuple(acts[1:5])
+
+
+def test_acts_at_one_moment_come_in_the_order_of_recording(reopen: Open) -> None:
+    store = reopen()
+    acts = [event(number) for number in (3, 1, 2)]
+    for act in acts:
+        store.append_events([act], 99, 0)
+    assert store.shopper_events(ShopperKey("u1", "", 0, 2_000), 9) == tuple(acts)

@@ -6,6 +6,7 @@ from recsys.state.records import (
     EventRecord,
     ItemChange,
     ItemRecord,
+    ShopperKey,
 )
 from recsys.state.sqlite_store import SqliteStateStore
 from recsys.state.store import StateStore
@@ -16,6 +17,7 @@ __all__ = [
     "EventRecord",
     "ItemChange",
     "ItemRecord",
+    "ShopperKey",
     "SqliteStateStore",
     "StateStore",
 ]

@@ -63,6 +63,23 @@ class ItemRecord(NamedTuple):
 
 
 @dataclass(frozen=True)
+class ShopperKey:
+    """Whose acts are wanted, and of which time.
+
+    Attributes:
+        user_id: all acts of this shopper; "" for none.
+        session_id: and all acts of this session, whoever is named in them; "" for none.
+        since: the first moment, microseconds since the epoch, UTC.
+        before: the first moment no longer.
+    """
+
+    user_id: str
+    session_id: str
+    since: int
+    before: int
+
+
+@dataclass(frozen=True)
 class ItemChange:
     """What became of one item after the bundle's catalogue was read.
 

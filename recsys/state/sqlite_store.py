@@ -6,7 +6,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -18,6 +18,7 @@ from recsys.state.records import (
     EventRecord,
     ItemChange,
     ItemRecord,
+    ShopperKey,
 )
 
 APPLICATION_ID: Final = 0x56495452
@@ -47,6 +48,8 @@ CREATE TABLE events (
   received_at INTEGER NOT NULL,
   late INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX events_of_users ON events (user_id, event_time);
+CREATE INDEX events_of_sessions ON events (session_id, event_time) WHERE session_id IS NOT NULL;
 CREATE TABLE catalogue_changes (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT,
   item_id TEXT NOT NULL UNIQUE,
@@ -63,6 +66,11 @@ _ADD_EVENT: Final = (
 _READ_EVENTS: Final = (
     f"SELECT sequence, late, {_EVENT_COLUMNS} FROM events "  # noqa: S608
     "WHERE sequence > ? ORDER BY sequence LIMIT ?"
+)
+_READ_SHOPPER: Final = (
+    f"SELECT {_EVENT_COLUMNS} FROM events WHERE event_type != 'impression' "  # noqa: S608
+    "AND event_time >= ? AND event_time < ? AND (user_id = ? OR session_id = ?) "
+    "ORDER BY event_time DESC, sequence DESC LIMIT ?"
 )
 _CHANGE: Final = (
     "INSERT OR REPLACE INTO catalogue_changes (item_id, changed_at, item) VALUES (?, ?, ?)"
@@ -94,19 +102,16 @@ class SqliteStateStore:
         self._path = path
         self._failure: str | None = None
         self._lock = Lock()
-        with self._translated("opening"):
+        self._read_lock = Lock()
+        with ExitStack() as opened, self._translated("opening"):
             is_new = not path.exists()
-            self._connection = sqlite3.connect(
-                path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-        try:
-            with self._translated("opening"):
-                self._open()
-                if is_new:
-                    _flush_folder(path.parent)
-        except BaseException:
-            self._connection.close()
-            raise
+            self._connection = opened.enter_context(closing(_connection(path)))
+            self._open()
+            if is_new:
+                _flush_folder(path.parent)
+            self._reader = opened.enter_context(closing(_connection(path)))
+            self._reader.execute("PRAGMA query_only = TRUE")
+            opened.pop_all()
 
     @property
     def identity(self) -> str:
@@ -128,10 +133,17 @@ class SqliteStateStore:
 
     def events_after(self, sequence: int, limit: int) -> EventPage:
         """See `StateStore.events_after`."""
-        with self._locked("reading") as connection:
+        with self._reading() as connection:
             rows = connection.execute(_READ_EVENTS, [sequence, limit]).fetchall()
         events = tuple(EventRecord(*row[2:]) for row in rows)
         return EventPage(events, sum(row[1] for row in rows), rows[-1][0] if rows else sequence)
+
+    def shopper_events(self, shopper: ShopperKey, limit: int) -> tuple[EventRecord, ...]:
+        """See `StateStore.shopper_events`."""
+        who = [shopper.since, shopper.before, shopper.user_id, shopper.session_id, limit]
+        with self._reading() as connection:
+            rows = connection.execute(_READ_SHOPPER, who).fetchall()
+        return tuple(EventRecord(*row) for row in reversed(rows))
 
     def change_catalogue(self, changes: Sequence[ItemChange]) -> int:
         """See `StateStore.change_catalogue`."""
@@ -146,7 +158,7 @@ class SqliteStateStore:
 
     def catalogue_changes(self) -> tuple[ItemChange, ...]:
         """See `StateStore.catalogue_changes`."""
-        with self._locked("reading") as connection:
+        with self._reading() as connection:
             rows = connection.execute(_READ_CHANGES).fetchall()
         return tuple(
             ItemChange(item_id, changed_at, item and ItemRecord.from_json(item), sequence)
@@ -163,8 +175,9 @@ class SqliteStateStore:
 
     def close(self) -> None:
         """See `StateStore.close`."""
-        with self._lock:
+        with self._lock, self._read_lock:
             self._connection.close()
+            self._reader.close()
 
     def _open(self) -> None:
         connection = self._connection
@@ -220,6 +233,12 @@ class SqliteStateStore:
                 raise
 
     @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection of its own: who reads does not wait for what others write to be on disk."""
+        with self._read_lock, self._translated("reading"):
+            yield self._reader
+
+    @contextmanager
     def _locked(self, action: str) -> Iterator[sqlite3.Connection]:
         with self._lock, self._translated(action):
             yield self._connection
@@ -250,6 +269,12 @@ class SqliteStateStore:
             f"{self._path} is damaged or no state store: {what}; restore it from a copy, or move "
             "it away to begin with an empty one"
         )
+
+
+def _connection(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
 
 
 def _flush_folder(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from recsys.state.records import Appended, EventPage, EventRecord, ItemChange
+from recsys.state.records import Appended, EventPage, EventRecord, ItemChange, ShopperKey
 
 
 class StateStore(Protocol):
@@ -35,6 +35,13 @@ class StateStore(Protocol):
 
     def events_after(self, sequence: int, limit: int) -> EventPage:
         """At most `limit` events recorded after the one numbered `sequence`; 0 begins."""
+        ...
+
+    def shopper_events(self, shopper: ShopperKey, limit: int) -> tuple[EventRecord, ...]:
+        """The latest acts of a shopper, at most `limit`, in order of time and of recording.
+
+        Impressions are no acts. What was recorded before the call is seen by it.
+        """
         ...
 
     def change_catalogue(self, changes: Sequence[ItemChange]) -> int:
