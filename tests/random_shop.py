@@ -11,12 +11,14 @@ from scipy import sparse
 
 from recsys.interactions import DAY_US, EventKind, InteractionLog, ItemLists
 from recsys.retrieval import (
+    DeepNeighbours,
     ItemNeighbours,
     RetrievalQueries,
     Taste,
     TastePrior,
     TextSpace,
     VectorIndex,
+    VectorNearness,
 )
 
 START_US = int(datetime(2031, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
@@ -137,6 +139,11 @@ def index_of(items: int, flat_limit: int) -> tuple[VectorIndex, NDArray[np.float
     """An index over random unit vectors, and the vectors."""
     vectors = unit_rows(np.random.default_rng(1), items, DIMENSION)
     return VectorIndex.build(item_ids(items), vectors, flat_limit), vectors
+
+
+def nearest_by_text(index: VectorIndex, vectors: NDArray[np.float32], limit: int) -> ItemNeighbours:
+    """The table of each item's nearest items by their vectors."""
+    return DeepNeighbours.build(VectorNearness(vectors, index), len(vectors), limit).table
 
 
 def dense(table: ItemNeighbours) -> NDArray[np.float64]:

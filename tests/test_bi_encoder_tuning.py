@@ -12,6 +12,7 @@ import pytest
 import torch
 from datasets import Dataset
 from numpy.typing import NDArray
+from random_shop import nearest_by_text
 from rich.progress import Progress
 from trained_shop import TrainedShop
 
@@ -343,7 +344,7 @@ def test_the_bundle_serves_the_tuned_encoder_and_keeps_the_untuned_vectors(
     nearest, _ = texts.index.search(texts.vectors, 1)
     same = np.einsum("nd,nd->n", texts.vectors[nearest[:, 0]], texts.vectors)
     np.testing.assert_allclose(same, 1.0, atol=1e-5)
-    again = texts.index.neighbours(texts.vectors, configuration.retrieval.neighbours_per_item)
+    again = nearest_by_text(texts.index, texts.vectors, configuration.retrieval.neighbours_per_item)
     np.testing.assert_array_equal(texts.neighbours.indices, again.indices)
     asked = texts.query_vectors(["Red <b>mug</b>"])
     assert asked is not None

@@ -123,7 +123,7 @@ def test_only_the_most_similar_shoppers_count(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_lexical_neighbours_share_rare_words() -> None:
-    table = lexical_neighbours(TEXTS, 3)
+    table = lexical_neighbours(TEXTS, 3).table
     assert table.of(0)[0].tolist() == [1]
     assert table.of(1)[0].tolist() == [0]
     np.testing.assert_allclose(table.of(0)[1], table.of(1)[1])
@@ -132,4 +132,4 @@ def test_lexical_neighbours_share_rare_words() -> None:
 
 @pytest.mark.parametrize("texts", [[], ["", "1 2 3"]])
 def test_texts_without_words_have_no_neighbours(texts: list[str]) -> None:
-    assert lexical_neighbours(texts, 3).items == len(texts)
+    assert lexical_neighbours(texts, 3).table.items == len(texts)

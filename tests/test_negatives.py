@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from random_shop import END_US, START_US, index_of, random_log
+from random_shop import END_US, START_US, index_of, nearest_by_text, random_log
 
 from recsys.config import (
     NegativesConfig,
@@ -33,7 +33,7 @@ from training.time_split import Slice
 
 def neighbours_of(log: InteractionLog, limit: int = 5) -> ItemNeighbours:
     index, vectors = index_of(len(log.item_ids), 1_000)
-    return index.neighbours(vectors, limit)
+    return nearest_by_text(index, vectors, limit)
 
 
 def no_texts(count: int) -> ShopperTexts:

@@ -15,6 +15,7 @@ from random_shop import (
     END_US,
     START_US,
     index_of,
+    nearest_by_text,
     random_log,
     random_queries,
     random_tastes,
@@ -49,7 +50,7 @@ ITEMS = 30
 
 def text_source(log: InteractionLog) -> CandidateSource:
     index, vectors = index_of(len(log.item_ids), flat_limit=100)
-    return TextNeighbours(index, index.neighbours(vectors, 10), recent=5)
+    return TextNeighbours(index, nearest_by_text(index, vectors, 10), recent=5)
 
 
 def new_arrivals(log: InteractionLog) -> CandidateSource:
@@ -168,7 +169,7 @@ def test_text_neighbours_prefer_the_query_then_the_context_then_the_history(
     log: InteractionLog,
 ) -> None:
     index, vectors = index_of(ITEMS, flat_limit=100)
-    table = index.neighbours(vectors, 10)
+    table = nearest_by_text(index, vectors, 10)
     source = TextNeighbours(index, table, recent=5)
     asked = source.retrieve(one_request(log, END_US, [2], vectors[9]), 4).item
     np.testing.assert_array_equal(asked, index.search(vectors[9:10], 4)[0][0])

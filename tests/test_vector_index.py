@@ -11,6 +11,7 @@ from random_shop import (
     DIMENSION,
     index_of,
     item_ids,
+    nearest_by_text,
     unit_rows,
 )
 
@@ -137,7 +138,7 @@ def test_an_index_beside_other_ids_is_refused(tmp_path: Path) -> None:
 
 def test_the_table_of_text_neighbours_is_the_exact_nearest_without_the_item_itself() -> None:
     index, vectors = index_of(60, flat_limit=60)
-    table = index.neighbours(vectors, 5)
+    table = nearest_by_text(index, vectors, 5)
     similarity = vectors @ vectors.T
     np.fill_diagonal(similarity, -2)
     for item in range(60):

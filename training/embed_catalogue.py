@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recsys.bundle import load_arrays, save_arrays
 from recsys.config import Configuration
-from recsys.retrieval import ItemNeighbours, VectorIndex
+from recsys.retrieval import DeepNeighbours, ItemNeighbours, VectorIndex, VectorNearness
 from recsys.text import BiEncoder
 from recsys.text.encode import Advance
 
@@ -26,12 +26,17 @@ class EncodedCatalogue:
     Attributes:
         vectors: float32 (items, d), unit rows in catalogue order.
         index: over the vectors.
-        neighbours: the index's nearest items of each item.
+        near: the index's nearest items of each item.
     """
 
     vectors: NDArray[np.float32]
     index: VectorIndex
-    neighbours: ItemNeighbours
+    near: DeepNeighbours
+
+    @property
+    def neighbours(self) -> ItemNeighbours:
+        """The nearest items of each item."""
+        return self.near.table
 
     @classmethod
     def of(
@@ -46,12 +51,14 @@ class EncodedCatalogue:
         """
         retrieval = configuration.retrieval
         index = VectorIndex.build(item_ids, vectors, retrieval.flat_index_limit, configuration.seed)
-        return cls(vectors, index, index.neighbours(vectors, retrieval.neighbours_per_item))
+        nearness = VectorNearness(vectors, index)
+        limit = retrieval.neighbours_per_item
+        return cls(vectors, index, DeepNeighbours.build(nearness, len(vectors), limit))
 
     def save(self, folder: Path) -> None:
         """Write everything into an existing folder."""
         self.index.save(folder)
-        save_arrays(folder / VECTORS, {"vectors": self.vectors} | self.neighbours.arrays(""))
+        save_arrays(folder / VECTORS, {"vectors": self.vectors} | near_arrays(self.near))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -64,8 +71,22 @@ class EncodedCatalogue:
         return cls(
             vectors=arrays["vectors"].astype(np.float32),
             index=VectorIndex.load(folder),
-            neighbours=ItemNeighbours.from_arrays(arrays, ""),
+            near=near_from(arrays),
         )
+
+
+def near_arrays(near: DeepNeighbours) -> dict[str, NDArray[np.generic]]:
+    """A table of nearest items and its floors, for `near_from`."""
+    return near.table.arrays("") | near.arrays("")
+
+
+def near_from(arrays: dict[str, NDArray[np.generic]]) -> DeepNeighbours:
+    """Read what `near_arrays` gave.
+
+    Raises:
+        ModelError: an array is missing or does not fit the others.
+    """
+    return DeepNeighbours.from_arrays(ItemNeighbours.from_arrays(arrays, ""), arrays, "")
 
 
 @dataclass(frozen=True)

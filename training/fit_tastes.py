@@ -10,6 +10,7 @@ import numpy as np
 from recsys.config import Configuration
 from recsys.evaluation import id_hashes
 from recsys.interactions import ItemLists
+from recsys.recommender import MEANING, WORDS
 from recsys.retrieval import (
     EvidenceReader,
     RetrievalQueries,
@@ -46,8 +47,8 @@ def fit_tastes(
     budget = configuration.text.query_max_tokens
     meanings = encoded.encoder.embed(queries, max_tokens=budget)
     spaces = {
-        "meaning": TextSpace.of_meanings(encoded.catalogue.vectors, meanings),
-        "words": TextSpace.of_words(data.texts, queries, configuration.seed),
+        MEANING: TextSpace.of_meanings(encoded.catalogue.vectors, meanings),
+        WORDS: TextSpace.of_words(data.texts, queries, configuration.seed),
     }
     start = data.split.windows[0].start
     known = data.log.before(start)

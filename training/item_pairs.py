@@ -193,7 +193,7 @@ def near_and_taken_together(
         neighbours: nearest items of each item.
         items: int64 (n,), distinct rows.
     """
-    lengths = np.diff(neighbours.indptr)[items]
+    lengths = neighbours.lengths[items]
     near = [neighbours.of(int(item))[0] for item in items]
     pairs = Pairs(np.repeat(items, lengths), np.concatenate([np.zeros(0, np.int64), *near]))
     return pairs.take(_shoppers_of_both(_taken_by_shopper(log), pairs) > 0)

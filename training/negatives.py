@@ -99,7 +99,7 @@ class NegativeSampler:
         """A random text neighbour of a random positive of the group; -1 where it has none."""
         anchor = _from_lists(positives.items, n, rng)
         start = self.neighbours.indptr[anchor]
-        length = self.neighbours.indptr[anchor + 1] - start
+        length = self.neighbours.lengths[anchor]
         place = start + (rng.random(anchor.shape) * length).astype(np.int64)
         found = self.neighbours.indices[np.minimum(place, len(self.neighbours.indices) - 1)]
         return np.where(length > 0, found, -1)

@@ -22,8 +22,16 @@ from recsys.bundle import (
 )
 from recsys.config import Configuration
 from recsys.ranker import FitInputs, Ranker, RankerTier
-from recsys.recommender import TASTES, Contents, TextModels, load_tastes, save_tastes
-from recsys.retrieval import CoOccurrence, ItemNeighbours, Taste, lexical_neighbours
+from recsys.recommender import (
+    TASTES,
+    Contents,
+    ItemReader,
+    TextModels,
+    Upkeep,
+    load_tastes,
+    save_tastes,
+)
+from recsys.retrieval import CoOccurrence, DeepNeighbours, Taste, lexical_neighbours
 from recsys.text import (
     BiEncoder,
     CrossEncoder,
@@ -33,7 +41,7 @@ from recsys.text import (
     encode_states,
 )
 from training.calibrate import calibrate
-from training.embed_catalogue import EncodedCatalogue, EncodedTexts
+from training.embed_catalogue import EncodedCatalogue, EncodedTexts, near_arrays, near_from
 from training.fit_tastes import fit_tastes
 from training.gates import Gate, Trained, check_gates, require_passed
 from training.process import set_up_process
@@ -47,7 +55,7 @@ from training.workspace import Summary, Workspace
 
 CHECKPOINTS = "checkpoints"
 LEXICAL = "lexical.safetensors"
-FORMAT = 3
+FORMAT = 4
 """Part of a run's key: stages of another layout are not taken up."""
 
 
@@ -169,7 +177,7 @@ class _Run:
         )
         encoded.catalogue.save(folder)
         per_item = self.configuration.retrieval.neighbours_per_item
-        save_arrays(folder / LEXICAL, lexical_neighbours(data.texts, per_item).arrays(""))
+        save_arrays(folder / LEXICAL, near_arrays(lexical_neighbours(data.texts, per_item)))
         return {"items": len(data.texts), "index": encoded.catalogue.index.kind}
 
     @cached_property
@@ -218,14 +226,14 @@ class _Run:
     @cached_property
     def texts(self) -> TextModels:
         encoder, catalogue = self.encoded.encoder, self.encoded.catalogue
-        lexical = load_arrays(self.workspace.folder / "catalogue" / LEXICAL)
+        lexical = near_from(load_arrays(self.workspace.folder / "catalogue" / LEXICAL))
         return TextModels(
             bi_encoder=encoder,
             vectors=catalogue.vectors,
             untuned_vectors=self.untuned.catalogue.vectors,
             index=catalogue.index,
             neighbours=catalogue.neighbours,
-            lexical=ItemNeighbours.from_arrays(lexical, ""),
+            lexical=lexical.table,
             tastes=self._tastes(),
             scorer=TextScorer(
                 model=self.cross_encoder,
@@ -235,7 +243,15 @@ class _Run:
                 precision=self.configuration.cross_encoder.scoring_precision,
             ),
             config=self.configuration.text,
+            upkeep=self._upkeep(lexical),
         )
+
+    def _upkeep(self, lexical: DeepNeighbours) -> Upkeep:
+        """What later updates of the catalogue will need."""
+        tuned = self.encoded is not self.untuned
+        reader = ItemReader(self.encoded.encoder, self.cross_encoder, self.configuration, tuned)
+        near = self.encoded.catalogue.near
+        return Upkeep.of(reader.models, self.data.until, self.data.texts, near, lexical)
 
     def _tastes(self) -> dict[str, Taste]:
         folder = self.workspace.stage("tastes", self._fit_tastes)

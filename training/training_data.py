@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -13,26 +13,25 @@ import polars as pl
 
 from recsys.config import Configuration
 from recsys.errors import EmptyTableError
-from recsys.interactions import InteractionLog
+from recsys.interactions import InteractionLog, as_datetime, microseconds
 from recsys.page import MerchandisingRules
 from recsys.recommender import Catalogue, canonical_text
 from recsys.tables import Dataset
 from recsys.text import render_items
 from training.time_split import TimeSplit, split_by_time
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = as_datetime(0)
 
 
 @dataclass(frozen=True)
-class TrainingData:
-    """No event at or after the cut is in here.
+class ShopData:
+    """A dataset up to a cut; no event at or after it is in here.
 
     Attributes:
         items: the `items` table, sorted by id.
         events: the `events` table before the cut, lazily.
         log: its interactions.
         until: the cut, microseconds since the epoch.
-        split: the division of the history.
         rules: the shop's own, for pages, on items of the catalogue.
         sha256: sum over items, events and rules; equal for equal rows in any order.
     """
@@ -41,14 +40,13 @@ class TrainingData:
     events: pl.LazyFrame
     log: InteractionLog
     until: int
-    split: TimeSplit
     rules: MerchandisingRules
     sha256: str
 
     @property
     def horizon(self) -> datetime:
         """The cut as a time."""
-        return EPOCH + timedelta(microseconds=self.until)
+        return as_datetime(self.until)
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -59,6 +57,17 @@ class TrainingData:
     def texts(self) -> list[str]:
         """The items' rendered texts, in the order of rows."""
         return render_items(self.items)
+
+
+@dataclass(frozen=True)
+class TrainingData(ShopData):
+    """What one training run reads.
+
+    Attributes:
+        split: the division of the history.
+    """
+
+    split: TimeSplit
 
 
 def read_training_data(
@@ -74,22 +83,37 @@ def read_training_data(
     Raises:
         DataError: a table is missing or wrong; or no event is before the cut.
     """
+    data = read_shop_data(folder, until)
+    if not len(data.log.item):
+        raise EmptyTableError(
+            f"{folder} has no interaction with a catalogue item before "
+            f"{data.horizon.isoformat()}; nothing to learn from"
+        )
+    split = split_by_time(data.log, data.until, configuration.windows)
+    return TrainingData(**vars(data), split=split)
+
+
+def read_shop_data(folder: Path, until: datetime | None, not_before: datetime = EPOCH) -> ShopData:
+    """Read a dataset and hide every event at or after `until`.
+
+    Args:
+        folder: the dataset.
+        until: the cut; None takes everything and puts the cut right after the last event.
+        not_before: without `until`, the earliest cut.
+
+    Raises:
+        DataError: a table is missing or wrong, or there is no item.
+    """
     dataset = Dataset(folder)
     items = dataset.items().sort("item_id")
     events = dataset.scan_events()
     if until is not None:
         events = events.filter(pl.col("event_time") < until)
     total, last = _total(events)
-    cut = last + 1 if until is None else (until - EPOCH) // timedelta(microseconds=1)
+    cut = max(last + 1, microseconds(not_before)) if until is None else microseconds(until)
     log = InteractionLog.build(items["item_id"], events)
-    if not len(log.item):
-        raise EmptyTableError(
-            f"{folder} has no interaction with a catalogue item before "
-            f"{(EPOCH + timedelta(microseconds=cut)).isoformat()}; nothing to learn from"
-        )
-    split = split_by_time(log, cut, configuration.windows)
     rules = MerchandisingRules.of(dataset.merchandising(), log.item_ids)
-    return TrainingData(items, events, log, cut, split, rules, _digest(items, log, rules, total))
+    return ShopData(items, events, log, cut, rules, _digest(items, log, rules, total))
 
 
 def _digest(items: pl.DataFrame, log: InteractionLog, rules: MerchandisingRules, total: int) -> str:

@@ -3,6 +3,7 @@
 from recsys.bundle.arrays import load_arrays, save_arrays
 from recsys.bundle.contents import FileEntry
 from recsys.bundle.json_files import canonical_json, load_json, save_json
+from recsys.bundle.locks import indexer_lock
 from recsys.bundle.manifest import Manifest, ManifestFields
 from recsys.bundle.pruning import Pruned
 from recsys.bundle.registry import Registry
@@ -17,6 +18,7 @@ __all__ = [
     "Registry",
     "SigningKey",
     "canonical_json",
+    "indexer_lock",
     "load_arrays",
     "load_json",
     "save_arrays",

@@ -20,22 +20,36 @@ from recsys.errors import RegistryBusyError
 
 STAGING_PREFIX: Final = ".tmp-"
 _LOCK_NAME: Final = ".publisher"
+_INDEXER_NAME: Final = ".indexer"
 _NOT_OURS: Final = (BlockingIOError, FileNotFoundError, NotADirectoryError)
 
 
-@contextmanager
-def publisher_lock(root: Path) -> Iterator[None]:
+def publisher_lock(root: Path) -> AbstractContextManager[None]:
     """Be the only publisher of a registry.
 
     Raises:
-        RegistryBusyError: another process or thread is; it is named.
+        RegistryBusyError: another process or thread is; it is named, with how long it has been.
     """
-    path = root / _LOCK_NAME
+    return _the_only_one(root, _LOCK_NAME, "publishing into")
+
+
+def indexer_lock(root: Path) -> AbstractContextManager[None]:
+    """Be the only one that makes the next bundle of a registry from the current one.
+
+    Raises:
+        RegistryBusyError: another process or thread is; it is named, with how long it has been.
+    """
+    return _the_only_one(root, _INDEXER_NAME, "indexing for")
+
+
+@contextmanager
+def _the_only_one(root: Path, name: str, doing: str) -> Iterator[None]:
+    path = root / name
     with ExitStack() as held:
         try:
             held.enter_context(_exclusive(path, os.O_RDWR | os.O_CREAT))
         except BlockingIOError:
-            raise _busy(root, path) from None
+            raise _busy(root, path, doing) from None
         path.write_text(f"process {os.getpid()} on {os.uname().nodename}", "utf-8")
         yield
 
@@ -117,11 +131,11 @@ def _locked(path: Path, flags: int, kind: int) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _busy(root: Path, path: Path) -> RegistryBusyError:
+def _busy(root: Path, path: Path, doing: str) -> RegistryBusyError:
     owner = path.read_text("utf-8", errors="replace") or "a process that just began"
     with tempfile.TemporaryFile(dir=root) as probe:  # both times are by the file system's clock
         seconds = os.fstat(probe.fileno()).st_mtime - path.stat().st_mtime
     return RegistryBusyError(
-        f"{owner} has been publishing into {root} for {max(seconds, 0):.0f} s; "
+        f"{owner} has been {doing} {root} for {max(seconds, 0):.0f} s; "
         "only one can at a time: wait until it ends, then run again"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from recsys.bundle.durable import replace_synced
 from recsys.bundle.manifest import version_number
-from recsys.errors import BundleCorruptError
+from recsys.errors import BundleCorruptError, RegistryBusyError
 
 
 def read_pointer(path: Path) -> str | None:
@@ -25,6 +25,19 @@ def read_pointer(path: Path) -> str | None:
             f"choose one with `recsys bundles activate VERSION --registry {path.parent}`"
         )
     return version
+
+
+def require_pointer(path: Path, version: str | None) -> None:
+    """Refuse to go on when the pointer file does not name `version`; None lets any pass.
+
+    Raises:
+        RegistryBusyError: it names another.
+    """
+    if version is not None and (found := read_pointer(path)) != version:
+        raise RegistryBusyError(
+            f"{found} became current in {path.parent} while a bundle was made from {version}; "
+            f"run again to make it from {found}"
+        )
 
 
 def write_pointer(path: Path, version: str) -> None:

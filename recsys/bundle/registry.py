@@ -29,7 +29,7 @@ from recsys.bundle.manifest import (
     version_name,
     version_number,
 )
-from recsys.bundle.pointers import read_pointer, write_pointer
+from recsys.bundle.pointers import read_pointer, require_pointer, write_pointer
 from recsys.bundle.pruning import Pruned
 from recsys.bundle.signing import (
     SIGNATURE_NAME,
@@ -210,7 +210,9 @@ class Registry:
                 folder = staging.enter_context(staging_folder(self._bundles))
             yield folder
 
-    def publish(self, staged: Path, description: ManifestFields) -> str:
+    def publish(
+        self, staged: Path, description: ManifestFields, replaces: str | None = None
+    ) -> str:
         """Make a staged folder the current bundle; after a crash at any point, a complete one is.
 
         When the current or the newest bundle has the same inputs and files, nothing is added: that
@@ -219,18 +221,21 @@ class Registry:
         Args:
             staged: from `stage`; regular files of the allowed formats, at least one.
             description: what the bundle was made from, and its metrics.
+            replaces: the version it was made from; another one must not be current by now.
 
         Returns:
             The version that is current now.
 
         Raises:
-            RegistryBusyError: another process is publishing.
+            RegistryBusyError: another process is publishing, or has published another version than
+                the one that this one replaces.
             BundleError: a file may not be in a bundle, there is none, or the disk refused a write.
         """
         if staged.parent != self._bundles or not staged.name.startswith(STAGING_PREFIX):
             raise BundleError(f"{staged} was not staged here; build it inside `Registry.stage`")
         with _disk(f"publishing into {self.root}"), publisher_lock(self.root):
             remove_leftovers(self._bundles)
+            require_pointer(self.pointer, replaces)
             version = self._published(staged, description)
             sync_path(self._bundles)
             write_pointer(self._highest, version_name(self._highest_number()))

@@ -109,6 +109,19 @@ class Impressions:
             click_time=self.click_time[first:],
         )
 
+    def moved(self, place: NDArray[np.int64]) -> Impressions:
+        """The impressions of another catalogue's items: `place` has the new rows, -1 for none."""
+        kept = place[self.item] >= 0
+        clicked = kept[self.clicked]
+        return Impressions(
+            item=place[self.item[kept]].astype(np.int32),
+            user=self.user[kept],
+            time=self.time[kept],
+            position=self.position[kept],
+            clicked=(np.cumsum(kept) - 1)[self.clicked[clicked]].astype(np.int32),
+            click_time=self.click_time[clicked],
+        )
+
     def click_times(self, impressions: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         """int64 (n,): first click on each of the given impressions; `NOT_CLICKED` without one."""
         place = np.searchsorted(self.clicked, impressions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
@@ -137,6 +138,24 @@ class InteractionLog:
             user_offsets=offsets,
             impressions=self.impressions.before(time),
             searches=self.searches.before(time),
+            **columns,
+        )
+
+    def moved(self, place: NDArray[np.int64], item_ids: Sequence[str]) -> InteractionLog:
+        """The log in another catalogue; what happened to items that are not there is left out.
+
+        Args:
+            place: int64 (items of this log,), new rows in the same order; -1 for what is gone.
+            item_ids: of the other catalogue, sorted.
+        """
+        keep = place[self.item] >= 0
+        columns = {name: getattr(self, name)[keep] for name in _event_columns()}
+        columns["item"] = place[columns["item"]].astype(np.int32)
+        return replace(
+            self,
+            item_ids=tuple(item_ids),
+            user_offsets=np.concatenate([[0], np.cumsum(keep)])[self.user_offsets].astype(np.int64),
+            impressions=self.impressions.moved(place),
             **columns,
         )
 

@@ -179,6 +179,13 @@ class MerchandisingRules:
             )
         return cls(**{name: arrays[name].astype(dtype) for name, dtype in _DTYPES.items()})
 
+    def moved(self, place: NDArray[np.int64]) -> Self:
+        """The rules in another catalogue; `place` has the new row of each item, -1 for none."""
+        kept = place[self.item] >= 0
+        columns = {name: getattr(self, name)[kept] for name in _DTYPES}
+        columns["item"] = place[columns["item"]].astype(np.int32)
+        return type(self)(**columns)
+
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """The arrays to save, by name."""
         return {name: getattr(self, name) for name in _DTYPES}

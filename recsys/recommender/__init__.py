@@ -3,6 +3,7 @@
 from recsys.recommender.answers import TieredAnswers
 from recsys.recommender.candidates import Retriever, given
 from recsys.recommender.catalogue import Catalogue, canonical_text
+from recsys.recommender.catalogue_update import CatalogueChange, CatalogueUpdate, UpdateCounts
 from recsys.recommender.contents import (
     CROSS_ENCODER,
     RANKER,
@@ -12,6 +13,7 @@ from recsys.recommender.contents import (
     save_tastes,
 )
 from recsys.recommender.deadline import Deadline
+from recsys.recommender.item_reader import ItemReader, ReadItems, require_unit
 from recsys.recommender.point_in_time import PointInTime, ScoredCandidates, Shoppers
 from recsys.recommender.recent import RecentEvent
 from recsys.recommender.recommender import Recommender, TextScores
@@ -26,22 +28,29 @@ from recsys.recommender.requests import (
     SimilarItemsRequest,
     Tier,
 )
-from recsys.recommender.texts import TextModels
+from recsys.recommender.texts import MEANING, WORDS, TextModels
+from recsys.recommender.upkeep import Upkeep, text_sums
 
 __all__ = [
     "CROSS_ENCODER",
+    "MEANING",
     "RANKER",
     "TASTES",
+    "WORDS",
     "Catalogue",
+    "CatalogueChange",
+    "CatalogueUpdate",
     "Contents",
     "Contribution",
     "Deadline",
     "ItemCard",
     "ItemFilter",
+    "ItemReader",
     "PointInTime",
     "RankRequest",
     "RankedItem",
     "RankedList",
+    "ReadItems",
     "RecentEvent",
     "RecommendRequest",
     "Recommender",
@@ -53,8 +62,12 @@ __all__ = [
     "TextScores",
     "Tier",
     "TieredAnswers",
+    "UpdateCounts",
+    "Upkeep",
     "canonical_text",
     "given",
     "load_tastes",
+    "require_unit",
     "save_tastes",
+    "text_sums",
 ]

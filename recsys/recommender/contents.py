@@ -22,6 +22,7 @@ from recsys.ranker import Ranker, RankerTier
 from recsys.recommender.catalogue import Catalogue
 from recsys.recommender.deadline import Clock
 from recsys.recommender.texts import TextModels
+from recsys.recommender.upkeep import Upkeep
 from recsys.retrieval import (
     CoOccurrence,
     ItemNeighbours,
@@ -53,6 +54,7 @@ STATES: Final = "item_states.safetensors"
 CO_OCCURRENCE: Final = "co_occurrence.safetensors"
 RANKER: Final = "ranker"
 MERCHANDISING: Final = "merchandising.safetensors"
+UPKEEP: Final = "upkeep"
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ class Contents:
             | texts.neighbours.arrays("neighbours.")
             | texts.lexical.arrays("lexical."),
         )
+        if texts.upkeep is not None:
+            texts.upkeep.save(folder, UPKEEP)
         save_tastes(texts.tastes, folder / TASTES)
         states = self.texts.scorer.states
         save_arrays(
@@ -125,7 +129,7 @@ class Contents:
             configuration=configuration,
             catalogue=catalogue,
             log=load_log(folder / LOG),
-            texts=_load_texts(folder, configuration),
+            texts=load_texts(folder, configuration),
             co_occurrence=CoOccurrence.load(folder / CO_OCCURRENCE),
             rankers={tier: Ranker.load(folder / RANKER / tier) for tier in RankerTier},
             calibration=Calibration.load(folder / CROSS_ENCODER),
@@ -160,6 +164,7 @@ class Contents:
             "index": len(self.texts.index.item_ids),
             "text neighbours": self.texts.neighbours.items,
             "lexical neighbours": self.texts.lexical.items,
+            **_upkeep_sizes(self.texts.upkeep),
             **{f"{name} space": len(t.space.items) for name, t in self.texts.tastes.items()},
             "co-occurrence tables": self.co_occurrence.bm25.items,
         }
@@ -174,6 +179,12 @@ class Contents:
                 f"the bundle's merchandising rules speak of item row {self.rules.item.max()} but "
                 f"its catalogue has {items} items; rebuild it with `recsys train`"
             )
+
+
+def _upkeep_sizes(upkeep: Upkeep | None) -> dict[str, int]:
+    if upkeep is None:
+        return {}
+    return {"sums of texts": len(upkeep.text_sums), "words": upkeep.words.texts}
 
 
 def save_tastes(tastes: Mapping[str, Taste], path: Path) -> None:
@@ -207,19 +218,30 @@ def _load_rules(path: Path) -> MerchandisingRules:
     return MerchandisingRules.from_arrays(load_arrays(path))
 
 
-def _load_texts(folder: Path, configuration: Configuration) -> TextModels:
+def load_texts(folder: Path, configuration: Configuration) -> TextModels:
+    """Read the encoders and what they made of the catalogue.
+
+    Raises:
+        ModelError: a part is missing, damaged or does not fit the others.
+    """
     tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder / TOKENIZER))
     precision = configuration.cross_encoder.precision
     arrays = load_arrays(folder / VECTORS)
     vectors = arrays["vectors"].astype(np.float32, copy=False)
     untuned = arrays.get("untuned_vectors", vectors).astype(np.float32, copy=False)
+    neighbours, lexical = (
+        ItemNeighbours.from_arrays(arrays, f"{name}.") for name in ("neighbours", "lexical")
+    )
+    upkeep = None
+    if (folder / f"{UPKEEP}.json").exists():
+        upkeep = Upkeep.load(folder, UPKEEP, neighbours, lexical)
     return TextModels(
         bi_encoder=BiEncoder.load(folder / BI_ENCODER, tokenizer, precision),
         vectors=vectors,
         untuned_vectors=untuned,
         index=VectorIndex.load(folder / INDEX),
-        neighbours=ItemNeighbours.from_arrays(arrays, "neighbours."),
-        lexical=ItemNeighbours.from_arrays(arrays, "lexical."),
+        neighbours=neighbours,
+        lexical=lexical,
         tastes=load_tastes(folder / TASTES),
         scorer=TextScorer(
             model=CrossEncoder.load(folder / CROSS_ENCODER),
@@ -229,6 +251,7 @@ def _load_texts(folder: Path, configuration: Configuration) -> TextModels:
             precision=configuration.cross_encoder.scoring_precision,
         ),
         config=configuration.text,
+        upkeep=upkeep,
     )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recsys.config import TextConfig
 from recsys.interactions import Candidates, Histories, ItemLists
+from recsys.recommender.upkeep import Upkeep
 from recsys.retrieval import ItemNeighbours, RetrievalQueries, Taste, VectorIndex, recent_items
 from recsys.text import BiEncoder, ShopperTexts, TextScorer, clean, render_shoppers
 
@@ -17,6 +18,10 @@ NEIGHBOURHOOD_ITEMS = 1_000
 NEIGHBOURHOOD_HALF_LIFE_DAYS = 60.0
 SIMILARITY_SEGMENTS = 40
 """Titles of a shopper that the bi-encoder's similarities look at."""
+
+MEANING = "meaning"
+WORDS = "words"
+"""The spaces of tastes: by the bi-encoder, and by words."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class TextModels:
         tastes: what shoppers like among the texts, by what is seen of these.
         scorer: the cross-encoder with the catalogue's states.
         config: token budgets.
+        upkeep: what keeps all this up to date with the catalogue; None where that was not kept.
     """
 
     bi_encoder: BiEncoder
@@ -45,6 +51,7 @@ class TextModels:
     tastes: Mapping[str, Taste]
     scorer: TextScorer
     config: TextConfig
+    upkeep: Upkeep | None = None
 
     def query_vectors(self, queries: list[str]) -> NDArray[np.float32] | None:
         """Vectors (n, d) of raw queries, NaN where there is none; None without any query."""

@@ -2,9 +2,11 @@
 
 from recsys.retrieval.arrivals import NewArrivals
 from recsys.retrieval.co_occurrence import CoOccurrence
+from recsys.retrieval.deep_neighbours import CarriedRows, DeepNeighbours
 from recsys.retrieval.evidence import EvidenceReader
 from recsys.retrieval.index import VectorIndex
 from recsys.retrieval.lexical import lexical_neighbours
+from recsys.retrieval.nearness import VectorNearness, WordNearness
 from recsys.retrieval.neighbours import ItemNeighbours
 from recsys.retrieval.queries import RetrievalQueries, recent_items
 from recsys.retrieval.similar_shoppers import SimilarShoppers
@@ -19,11 +21,14 @@ from recsys.retrieval.sources import (
 )
 from recsys.retrieval.taste import Taste, TastePrior, Tastes
 from recsys.retrieval.text_space import TextSpace
+from recsys.retrieval.words import WordCounts, WordModel
 
 __all__ = [
     "CandidateSource",
+    "CarriedRows",
     "CoOccurrence",
     "CoOccurrenceSource",
+    "DeepNeighbours",
     "EvidenceReader",
     "ItemNeighbours",
     "NewArrivals",
@@ -38,6 +43,10 @@ __all__ = [
     "TextNeighbours",
     "TextSpace",
     "VectorIndex",
+    "VectorNearness",
+    "WordCounts",
+    "WordModel",
+    "WordNearness",
     "lexical_neighbours",
     "merge",
     "recent_items",

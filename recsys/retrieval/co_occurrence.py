@@ -78,6 +78,18 @@ class CoOccurrence:
             arrays |= table.arrays(f"{name}.")
         save_file(arrays, path)
 
+    def moved(self, place: NDArray[np.int64], items: int) -> Self:
+        """The tables in another catalogue; nothing is known of items that were not in this one.
+
+        Args:
+            place: int64 (items of these tables,), new rows in the same order; -1 for what is gone.
+            items: in the other catalogue.
+        """
+        vectors = np.zeros((items, self.factors.vectors.shape[1]), np.float32)
+        vectors[place[place >= 0]] = self.factors.vectors[place >= 0]
+        tables = {name: getattr(self, name).moved(place, items) for name in _TABLES}
+        return type(self)(factors=ItemFactors(vectors), **tables)
+
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what `save` wrote.
@@ -191,13 +203,13 @@ def nearest_columns(weighted: Matrix, limit: int) -> ItemNeighbours:
     columns = weighted.T.tocsr()
     parts = []
     for first in range(0, items, ROWS_PER_CHUNK):
-        product = _strongest((columns[first : first + ROWS_PER_CHUNK] @ weighted).tocsr(), limit)
+        product = strongest((columns[first : first + ROWS_PER_CHUNK] @ weighted).tocsr(), limit)
         entries = Entries(product.row + first, product.col, product.data)
         parts.append(ItemNeighbours.from_entries(entries, items, limit))
     return ItemNeighbours.stacked(parts)
 
 
-def _strongest(product: Matrix, limit: int) -> sparse.coo_matrix[np.float32]:
+def strongest(product: Matrix, limit: int) -> sparse.coo_matrix[np.float32]:
     """The entries of each row that may be among its `limit` best off the diagonal, with ties."""
     kept = np.ones(product.nnz, np.bool_)
     for start, end in itertools.pairwise(product.indptr):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import ModelError
-from recsys.retrieval.neighbours import Entries, ItemNeighbours
 
 INDEX_FILE: Final = "index.faiss"
 ABOUT_FILE: Final = "index.json"
@@ -21,6 +21,7 @@ RECALL_WANTED: Final = 0.98
 RECALL_DEPTH: Final = 100
 RECALL_SAMPLE: Final = 200
 LISTS_PER_ROOT: Final = 4
+MOST_LISTS_RATIO: Final = 1.5
 TRAINING_POINTS_PER_LIST: Final = 64
 TRAINING_ROUNDS: Final = 10
 ALONE: Final = 1
@@ -107,19 +108,47 @@ class VectorIndex:
         """
         return self._search(queries, k, ALONE)
 
-    def neighbours(self, vectors: NDArray[np.float32], per_item: int) -> ItemNeighbours:
-        """The table of each item's nearest items by text; similarities of 0 or less are left out.
+    def search_many(
+        self, queries: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """As `search`, faster for many queries; scores may differ from it in their last bits."""
+        return self._search(queries, k, BLOCK_QUERIES)
+
+    def updated(
+        self,
+        item_ids: Sequence[str],
+        vectors: NDArray[np.float32],
+        flat_limit: int,
+        seed: int = 0,
+    ) -> VectorIndex:
+        """An index over another catalogue: inverted lists keep their centroids while they fit.
+
+        They fit as long as a new index would not have more lists by half, or fewer.
 
         Args:
-            vectors: float32 (n, d), the rows the index was built from.
-            per_item: neighbours kept for an item at most.
+            item_ids: n ids in catalogue order.
+            vectors: float32 (n, d), unit rows.
+            flat_limit: as in `build`.
+            seed: as in `build`.
+
+        Raises:
+            ModelError: as in `build`, or the vectors are of another dimension.
         """
-        items = len(self.item_ids)
-        rows, scores = self._search(vectors, per_item + 1, BLOCK_QUERIES)
-        kept = (rows >= 0).ravel()
-        item = np.repeat(np.arange(items), rows.shape[1])[kept]
-        entries = Entries(item, rows.ravel()[kept], scores.ravel()[kept])
-        return ItemNeighbours.from_entries(entries, items, per_item)
+        _check(item_ids, vectors)
+        if vectors.shape[1] != self.dimension:
+            raise ModelError(
+                f"vectors of {vectors.shape[1]} dimensions can't replace those of the index, which "
+                f"have {self.dimension}"
+            )
+        wanted = _list_count(len(vectors))
+        lists = self._index.nlist if self.kind == "ivf" and len(vectors) > flat_limit else 0
+        if not wanted / MOST_LISTS_RATIO <= lists <= wanted * MOST_LISTS_RATIO:
+            return self.build(item_ids, vectors, flat_limit, seed)
+        index = faiss.clone_index(self._index)
+        index.reset()
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        index.add(vectors)
+        return VectorIndex(tuple(item_ids), _choose_probes(index, vectors, seed), index)
 
     def save(self, folder: Path) -> None:
         """Write `index.faiss` and, beside it, ids and measured recall in `index.json`."""
@@ -190,7 +219,7 @@ def _check_finite(vectors: NDArray[np.float32], what: str) -> None:
 
 def _inverted_lists(vectors: NDArray[np.float32], seed: int) -> Any:
     items, dimension = vectors.shape
-    lists = max(1, min(round(LISTS_PER_ROOT * items**0.5), items // 2))
+    lists = _list_count(items)
     index = faiss.IndexIVFFlat(
         faiss.IndexFlatIP(dimension), dimension, lists, faiss.METRIC_INNER_PRODUCT
     )
@@ -201,6 +230,10 @@ def _inverted_lists(vectors: NDArray[np.float32], seed: int) -> Any:
     index.train(vectors)
     index.add(vectors)
     return index
+
+
+def _list_count(items: int) -> int:
+    return max(1, min(round(LISTS_PER_ROOT * math.sqrt(items)), items // 2))
 
 
 def _choose_probes(index: Any, vectors: NDArray[np.float32], seed: int) -> float:

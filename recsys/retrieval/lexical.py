@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
-from sklearn.feature_extraction.text import TfidfVectorizer
-
-from recsys.retrieval.co_occurrence import nearest_columns
-from recsys.retrieval.neighbours import ItemNeighbours
-
-WORD: Final = r"[^\W\d_]{2,}"
+from recsys.retrieval.deep_neighbours import DeepNeighbours
+from recsys.retrieval.nearness import WordNearness
+from recsys.retrieval.words import WordCounts, WordModel
 
 
-def lexical_neighbours(texts: Sequence[str], limit: int) -> ItemNeighbours:
+def lexical_neighbours(texts: Sequence[str], limit: int) -> DeepNeighbours:
     """The nearest items of each item by the cosine of TF-IDF vectors (1 + ln tf, smoothed idf).
 
-    Words are runs of two letters or more; a text without any has no neighbours.
+    A text without any word has no neighbours.
 
     Args:
         texts: cleaned texts in the order of item rows.
         limit: neighbours kept for an item.
     """
-    try:
-        vectors = TfidfVectorizer(token_pattern=WORD, sublinear_tf=True).fit_transform(texts)
-    except ValueError:  # no text has a word
-        return ItemNeighbours.empty(len(texts))
-    return nearest_columns(vectors.T.tocsr(), limit)
+    counts = WordCounts.of(texts)
+    nearness = WordNearness.of(WordModel.fit(counts), counts)
+    return DeepNeighbours.build(nearness, counts.texts, limit)

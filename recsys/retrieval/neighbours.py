@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Literal, NamedTuple, Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from recsys.retrieval.queries import Seeds
 
 Combine = Literal["sum", "max"]
 CELLS_PER_CHUNK: Final = 2_000_000
+NO_LIMIT: Final = 2**31 - 1
 
 
 class Entries(NamedTuple):
@@ -33,35 +35,45 @@ class ItemNeighbours:
         indptr: int64 (items + 1,), item i owns entries `indptr[i]:indptr[i + 1]`.
         indices: int32 (entries,), item rows.
         weights: float32 (entries,), above 0.
+        limit: neighbours of an item that count; what comes after them is a reserve that only
+            `DeepNeighbours` looks at.
     """
 
     indptr: NDArray[np.int64]
     indices: NDArray[np.int32]
     weights: NDArray[np.float32]
+    limit: int = NO_LIMIT
 
     @property
     def items(self) -> int:
         """Number of items in the catalogue."""
         return len(self.indptr) - 1
 
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """int64 (items,): neighbours of each item that count."""
+        return np.minimum(np.diff(self.indptr), self.limit)
+
     @classmethod
-    def from_entries(cls, entries: Entries, items: int, limit: int) -> Self:
+    def from_entries(cls, entries: Entries, items: int, limit: int, reserve: int = 0) -> Self:
         """Keep the best entries of each item; weights of 0 or less and the item itself are dropped.
 
         Args:
             entries: in any order, no pair twice.
             items: items in the catalogue.
             limit: neighbours kept for an item at most.
+            reserve: further ones that are kept but don't count.
         """
         kept = (entries.weight > 0) & (entries.item != entries.neighbour)
         item, neighbour, weight = (column[kept] for column in entries)
         order = np.lexsort((neighbour, -weight, item))
-        order = order[place_in_run(item[order]) < limit]
+        order = order[place_in_run(item[order]) < limit + reserve]
         counts = np.bincount(item[order], minlength=items)
         return cls(
             indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             indices=neighbour[order].astype(np.int32),
             weights=weight[order].astype(np.float32),
+            limit=limit,
         )
 
     @classmethod
@@ -77,11 +89,30 @@ class ItemNeighbours:
             indptr=np.sum([part.indptr for part in parts], axis=0),
             indices=np.concatenate([part.indices for part in parts]),
             weights=np.concatenate([part.weights for part in parts]),
+            limit=parts[0].limit,
+        )
+
+    def moved(self, place: NDArray[np.int64], items: int) -> ItemNeighbours:
+        """The table in another catalogue; entries of items that are not there are dropped.
+
+        Args:
+            place: int64 (items of this table,), new rows in the same order; -1 for what is gone.
+            items: in the other catalogue.
+        """
+        owner = np.repeat(place, np.diff(self.indptr))
+        neighbour = place[self.indices]
+        kept = (owner >= 0) & (neighbour >= 0)
+        counts = np.bincount(owner[kept], minlength=items)
+        return ItemNeighbours(
+            indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            indices=neighbour[kept].astype(np.int32),
+            weights=self.weights[kept],
+            limit=self.limit,
         )
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[np.generic]], prefix: str) -> Self:
-        """The table that `arrays` gave under `prefix`.
+        """The table that `arrays` gave under `prefix`; without a limit all entries count.
 
         Raises:
             ModelError: an array is missing, or the arrays are no such table.
@@ -93,6 +124,7 @@ class ItemNeighbours:
             indptr=arrays[f"{prefix}indptr"].astype(np.int64),
             indices=arrays[f"{prefix}indices"].astype(np.int32),
             weights=arrays[f"{prefix}weights"].astype(np.float32),
+            limit=int(arrays.get(f"{prefix}limit", np.array([NO_LIMIT]))[0]),
         )
         if not table.is_sound():
             raise ModelError(
@@ -114,11 +146,12 @@ class ItemNeighbours:
     def arrays(self, prefix: str) -> dict[str, NDArray[np.generic]]:
         """The arrays to save, their names starting with `prefix`."""
         names = ("indptr", "indices", "weights")
-        return {prefix + name: getattr(self, name) for name in names}
+        limit = {f"{prefix}limit": np.array([self.limit])}
+        return {prefix + name: getattr(self, name) for name in names} | limit
 
     def of(self, item: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """One item's neighbours and weights, nearest first."""
-        entries = slice(self.indptr[item], self.indptr[item + 1])
+        entries = slice(self.indptr[item], self.indptr[item] + self.lengths[item])
         return self.indices[entries], self.weights[entries]
 
     def mean_over(self, values: NDArray[np.floating[Any]], count: int) -> NDArray[np.float32]:
@@ -132,7 +165,7 @@ class ItemNeighbours:
             float32 (items,); 0 for an item without neighbours.
         """
         item = np.repeat(np.arange(self.items), np.diff(self.indptr))
-        near = place_in_run(item) < count
+        near = place_in_run(item) < min(count, self.limit)
         item, neighbour, weight = item[near], self.indices[near], self.weights[near]
         total = np.bincount(item, weight * values[neighbour], minlength=self.items)
         whole = np.bincount(item, weight, minlength=self.items)
@@ -190,7 +223,7 @@ class ItemNeighbours:
         entries = slice(*seeds.lists.offsets[[first, last]])
         item = seeds.lists.item[entries]
         request = np.repeat(np.arange(last - first), np.diff(seeds.lists.offsets[first : last + 1]))
-        start, length = self.indptr[item], self.indptr[item + 1] - self.indptr[item]
+        start, length = self.indptr[item], self.lengths[item]
         ends = np.cumsum(length)
         take = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - length - start, length)
         cell = np.repeat(request * self.items, length) + self.indices[take]

@@ -43,6 +43,27 @@ def batches_by_length(
         start = end
 
 
+def batches_of_one_length(lengths: Tensor) -> Iterator[Tensor]:
+    """Rows (int64) by length, then row; no batch needs padding.
+
+    What is computed of a text then depends on that text alone, whatever it is read with.
+    """
+    for rows in batches_by_length(lengths):
+        yield from rows.split(
+            torch.unique_consecutive(lengths[rows], return_counts=True)[1].tolist()
+        )
+
+
+class StateOverflowError(OverflowError):
+    """A hidden state of the text in `row` does not fit its type or is not a number."""
+
+    def __init__(self, row: int, stored_as: torch.dtype) -> None:
+        self.row = row
+        super().__init__(
+            f"a hidden state of text {row} does not fit {stored_as} or is not a number"
+        )
+
+
 @torch.inference_mode()
 def encode_states(
     bert: BertModel,
@@ -56,10 +77,10 @@ def encode_states(
     """States of each text at the input of `layer` (0 is the embeddings' output).
 
     Raises:
-        OverflowError: a state does not fit `stored_as` or is not a number.
+        StateOverflowError: a state does not fit `stored_as` or is not a number.
     """
     states = torch.empty(int(tokens.offsets[-1]), bert.config.hidden_size, dtype=stored_as)
-    for rows in batches_by_length(tokens.lengths):
+    for rows in batches_of_one_length(tokens.lengths):
         ids, mask = tokens.padded(rows)
         with autocast(precision):
             batch = run_layers(bert, embed_tokens(bert, ids), mask, 0, layer)
@@ -67,8 +88,11 @@ def encode_states(
         states[place[mask]] = batch[mask].to(stored_as)
         if advance:
             advance(len(rows))
-    if not torch.isfinite(states).all():
-        raise OverflowError(f"a hidden state does not fit {stored_as} or is not a number")
+    broken = ~torch.isfinite(states).all(1)
+    if broken.any():
+        first = int(broken.int().argmax())
+        text = int(torch.searchsorted(tokens.offsets, first, right=True)) - 1
+        raise StateOverflowError(text, stored_as)
     return StateTable(tokens.offsets, states)
 
 
@@ -78,7 +102,7 @@ def encode_vectors(
 ) -> NDArray[np.float32]:
     """Mean-pooled unit vectors float32 (n, d) of n texts, in the table's order."""
     vectors = torch.empty(len(tokens.lengths), bert.config.hidden_size)
-    for rows in batches_by_length(tokens.lengths):
+    for rows in batches_of_one_length(tokens.lengths):
         ids, mask = tokens.padded(rows)
         with autocast(precision):
             states = run_layers(bert, embed_tokens(bert, ids), mask, 0, layer_count(bert))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
 
@@ -61,6 +61,10 @@ class TextScorer:
             if advance:
                 advance(1)
         return logits
+
+    def reading(self, states: StateTable) -> TextScorer:
+        """The same model over another catalogue; nothing is remembered of the old one."""
+        return replace(self, states=states, pair_scores=PairScores())
 
     def remembered(self, shoppers: ShopperTexts, candidates: Candidates) -> NDArray[np.bool_]:
         """Bool (m,): candidates whose scores are known without computing anything."""

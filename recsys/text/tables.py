@@ -91,6 +91,25 @@ class StateTable:
         offsets = torch.cat([self.offsets, other.offsets[1:] + self.offsets[-1]])
         return StateTable(offsets, torch.cat([self.states, other.states]))
 
+    def joined(self, other: StateTable, rows: NDArray[np.int64]) -> StateTable:
+        """The texts `rows` (n,) of this table and, counted on from its end, of the other."""
+        own = len(self.offsets) - 1
+        lengths = torch.cat([self.lengths, other.lengths])[torch.from_numpy(rows)]
+        joined = StateTable(
+            _offsets(lengths.numpy()),
+            self.states.new_empty(int(lengths.sum()), self.states.shape[1]),
+        )
+        breaks = np.flatnonzero((np.diff(rows) != 1) | (rows[1:] == own)) + 1
+        for part in np.split(np.arange(len(rows)), breaks):
+            if not len(part):
+                continue
+            first, last = int(rows[part[0]]), int(rows[part[-1]]) + 1
+            source, before = (self, 0) if first < own else (other, own)
+            states = source.states[source.offsets[first - before] : source.offsets[last - before]]
+            start = int(joined.offsets[part[0]])
+            joined.states[start : start + len(states)] = states
+        return joined
+
 
 def _offsets(lengths: Sequence[int] | NDArray[np.int64]) -> Tensor:
     return torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
