@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 import tea_tasting as tt
 from experiment_shop import START, TestDesign, events_of, last_moment, write_shop
+from html_page import Page
 
 from recsys.errors import ConfigurationError, DataError
 from training.experiment import (
@@ -144,6 +145,8 @@ def test_bare_labels_are_of_the_experiment_default(
     bare = events.with_columns(pl.col("experiment_arm").str.strip_prefix("test/"))
     again = report(tmp_path, bare, ExperimentOptions("default"))
     assert again.metrics == found.metrics
+    with pytest.raises(DataError, match="labels without '/' are arms of 'default'"):
+        report_experiment(tmp_path / "shop", TEST)
 
 
 def test_events_from_the_end_on_do_not_count(events: pl.DataFrame, tmp_path: Path) -> None:
@@ -308,13 +311,17 @@ def test_a_lift_that_wears_off_shows_as_a_falling_trend(tmp_path: Path) -> None:
 
 
 def test_the_page_needs_nothing_else_and_json_is_strict(found: ExperimentReport) -> None:
-    page = experiment_page(found)
-    assert page.count("data:image/png;base64,") == 3
-    for section in ("verdict", "sizes", "effects", "days", "segments", "method"):
-        assert f'id="{section}"' in page
-    assert "http" not in page
-    text = json.dumps(found.model_dump(mode="json"), allow_nan=False)
-    assert ExperimentReport.model_validate_json(text) == found
+    text = experiment_page(found)
+    page = Page(text)
+    assert list(page.sections) == ["verdict", "sizes", "effects", "days", "segments", "method"]
+    assert len(page.images()) == 3
+    links = {one for one in page.addresses if not one.startswith("data:image/png;base64,")}
+    assert links == {f"#{name}" for name in page.sections}
+    assert "clicks per impression (decides)" in page.sections["effects"]
+    assert found.verdicts[0].text in page.sections["verdict"]
+    assert text == experiment_page(found)
+    document = json.dumps(found.model_dump(mode="json"), allow_nan=False)
+    assert ExperimentReport.model_validate_json(document) == found
 
 
 def test_metrics_that_never_happened_are_left_out_or_refused(

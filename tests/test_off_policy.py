@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from recsys.off_policy import (
     FOLDS,
+    NO_ITEM,
     Decisions,
+    RankedCandidates,
     Slates,
     SmoothedMeans,
     cascade_doubly_robust,
@@ -23,6 +25,7 @@ from recsys.off_policy import (
     independent_ips,
     inverse_propensity,
     overlap,
+    plackett_luce,
     policy_value,
     pseudo_inverse,
     reward_interaction_ips,
@@ -188,6 +191,28 @@ def test_slates_without_repeats_take_probabilities_given_what_is_above() -> None
     truth = target.prod(axis=1) @ reward.sum(axis=1)
     assert behaviour.prod(axis=1) @ standard_ips(one) == pytest.approx(truth)
     assert behaviour.prod(axis=1) @ reward_interaction_ips(one) == pytest.approx(truth)
+
+
+def test_plackett_luce_draws_with_the_probabilities_it_says() -> None:
+    candidates = RankedCandidates(
+        slate=np.array([0, 0, 0, 1, 1, 3]),
+        item=np.array([0, 1, 2, 1, 3, 2]),
+        weight=np.array([1.0, 2.0, 3.0, 4.0, 1.0, 5.0]),
+        slates=4,
+        items=5,
+    )
+    shown = np.array([[2, 0, 1], [1, 4, NO_ITEM], [0, NO_ITEM, NO_ITEM], [2, 0, NO_ITEM]])
+    values = np.array([1.0, 0.5, 0.0, 2.0, 7.0, 3.0])
+    probability, expected = plackett_luce(candidates, shown, lambda at: values + at)
+    assert probability.tolist() == [
+        [3 / 6, 1 / 3, 1.0],
+        [4 / 5, 0.0, 1.0],
+        [0.0, 1.0, 1.0],
+        [1.0, 0.0, 1.0],
+    ]
+    assert expected[0].tolist() == pytest.approx([2 / 6, (1.0 + 2 * 0.5) / 3 + 1, 0.5 + 2])
+    assert expected[1].tolist() == pytest.approx([(4 * 2 + 7) / 5, 8.0, 0.0])
+    assert expected[2:].tolist() == [[0.0, 0.0, 0.0], [3.0, 0.0, 0.0]]
 
 
 def test_overlap_counts_rows_of_equal_weight() -> None:

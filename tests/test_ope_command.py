@@ -13,11 +13,13 @@ import numpy as np
 import polars as pl
 import pytest
 from conftest import shared_data
+from numpy.typing import NDArray
 
 from recsys.tables import write_dataset
 from serving.cli.main import main
 
 Call = Callable[..., int]
+Array = NDArray[np.float64]
 ITEMS, POSITIONS = 5, 3
 LOGGING = np.array([1.0, 0.8, 0.6, 0.5, 0.4])
 TARGET = LOGGING[::-1]
@@ -175,7 +177,7 @@ def test_answers_are_printed_for_people(
         assert words in printed
 
 
-def plackett_luce(weight: np.ndarray, lists: np.ndarray) -> np.ndarray:
+def plackett_luce(weight: Array, lists: Array) -> Array:
     """Probability of each position's item given those above, (n, positions)."""
     own = weight[lists]
     above = np.cumsum(own, axis=1) - own
@@ -250,6 +252,71 @@ def test_lists_of_a_dataset_are_evaluated_by_their_propensities(
     assert (found["positions"], found["clusters"], found["answer"]) == (3, 700, "ok")
     assert call("slates", folder / "shop", *options, "--depth", "1") == 0
     assert json.loads(capsys.readouterr().out)["positions"] == 1
+
+
+def scores_of(folder: Path, path: Path, weight: Array, temperature: float = 1.0) -> Path:
+    """All items as candidates of every list, with scores that give `weight`."""
+    tokens = pl.read_parquet(folder / "shop" / "events" / "*.parquet")["attribution_token"].unique()
+    score = pl.DataFrame(
+        {"item_id": [f"i{n}" for n in range(len(weight))], "score": temperature * np.log(weight)}
+    )
+    tokens.to_frame().join(score, how="cross").sample(
+        fraction=1.0, shuffle=True, seed=1
+    ).write_parquet(path)
+    return path
+
+
+def test_scores_give_the_probabilities_that_are_given_otherwise(
+    call: Call, lists: tuple[Path, float], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, truth = lists
+    assert call("slates", folder / "shop", "--target", folder / "target.parquet", "--json") == 0
+    given = json.loads(capsys.readouterr().out)
+    path = scores_of(folder, tmp_path / "scores.parquet", TARGET, temperature=0.3)
+    options = ["--target", path, "--temperature", "0.3", "--json"]
+    assert call("slates", folder / "shop", *options) == 0
+    found = json.loads(capsys.readouterr().out)
+    ours, theirs = ({row["method"]: row for row in one["estimates"]} for one in (found, given))
+    for method in ("sips", "rips"):
+        assert ours[method]["value"] == pytest.approx(theirs[method]["value"])
+    assert (found["headline"], found["overlap"]["unlogged"]) == ("cascade_dr", 0.0)
+    assert ours["cascade_dr"]["low"] < truth < ours["cascade_dr"]["high"]
+    assert ours["cascade_dr"]["standard_error"] < ours["rips"]["standard_error"]
+
+
+def test_candidates_that_were_in_no_list_are_refused(
+    call: Call, lists: tuple[Path, float], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = lists
+    path = scores_of(folder, tmp_path / "scores.parquet", np.append(TARGET, 0.5))
+    assert call("slates", folder / "shop", "--target", path, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["overlap"]["unlogged"] == pytest.approx(0.5 / (0.5 + TARGET.sum()))
+    assert "was never logged" in found["verdict"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.head(20), "has no candidates for"),
+        (lambda t: pl.concat([t, t.head(1)]), "stands twice among the candidates"),
+        (lambda t: t.with_columns(score=pl.lit(float("nan"))), "not finite"),
+    ],
+)
+def test_scores_that_cannot_be_meant_end_with_3_and_say_why(
+    call: Call,
+    lists: tuple[Path, float],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[pl.DataFrame], pl.DataFrame],
+    message: str,
+) -> None:
+    folder, _ = lists
+    path = scores_of(folder, tmp_path / "scores.parquet", TARGET)
+    change(pl.read_parquet(path)).write_parquet(path)
+    assert call("slates", folder / "shop", "--target", path) == 3
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert call("slates", folder / "shop", "--target", path, "--temperature", "0") == 3
 
 
 def test_lists_too_far_from_the_target_are_refused_with_the_depth_that_is_not(

@@ -12,6 +12,7 @@ from recsys.off_policy.decisions import (
 )
 from recsys.off_policy.estimates import PolicyValue, policy_value
 from recsys.off_policy.overlap import QUANTILES, Answer, Overlap, overlap
+from recsys.off_policy.plackett_luce import NO_ITEM, RankedCandidates, plackett_luce
 from recsys.off_policy.reward_model import FOLDS, SmoothedMeans
 from recsys.off_policy.slates import (
     Slates,
@@ -24,11 +25,13 @@ from recsys.off_policy.slates import (
 
 __all__ = [
     "FOLDS",
+    "NO_ITEM",
     "QUANTILES",
     "Answer",
     "Decisions",
     "Overlap",
     "PolicyValue",
+    "RankedCandidates",
     "Slates",
     "SmoothedMeans",
     "cascade_doubly_robust",
@@ -38,6 +41,7 @@ __all__ = [
     "independent_ips",
     "inverse_propensity",
     "overlap",
+    "plackett_luce",
     "policy_value",
     "pseudo_inverse",
     "reward_interaction_ips",

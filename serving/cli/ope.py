@@ -53,11 +53,14 @@ def decisions(
 def slates(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset's folder.")],
     target: Annotated[
-        Path, typer.Option(metavar="TABLE", help="Parquet: event_id, probability of impressions.")
+        Path, typer.Option(metavar="TABLE", help="Parquet of the target policy, see above.")
     ],
     depth: Annotated[
         int | None, typer.Option(min=1, help="Positions that count; absent: all.")
     ] = None,
+    temperature: Annotated[
+        float, typer.Option(help="Of scores: weights are exp(score / temperature).")
+    ] = 1.0,
     *,
     factored: Annotated[
         bool, typer.Option("--factored", help="Probabilities don't depend on the items above.")
@@ -66,14 +69,19 @@ def slates(
 ) -> None:
     """Evaluate the lists of a dataset's impressions: SIPS, RIPS, cascade-DR; factored: IIPS, PI.
 
-    TABLE gives, for each impression's event_id, the target policy's probability of the same item
-    given the items above; predicted and expected of a reward model add cascade-DR.
+    TABLE has the attribution_token, item_id and score of all candidates of each list, for a policy
+    that draws them one after the other by exp(score / temperature). Or it has each impression's
+    event_id and the policy's probability of its item given the items above; predicted and expected
+    of a reward model then add cascade-DR.
 
-    Example: recsys ope slates shop --target new_policy.parquet --depth 3
+    Example: recsys ope slates shop --target scores.parquet --depth 3
     """
     from training.ope_slates import SlateOptions, evaluate_slates  # noqa: PLC0415
 
-    _show(evaluate_slates(dataset, target, SlateOptions(depth, factored)), as_json=as_json)
+    _show(
+        evaluate_slates(dataset, target, SlateOptions(depth, temperature, factored)),
+        as_json=as_json,
+    )
 
 
 def _show(report: OffPolicyReport, *, as_json: bool) -> None:

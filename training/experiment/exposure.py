@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recsys.errors import DataError
-from recsys.experiments import read_labels
+from recsys.experiments import UNNAMED, read_labels
 
 CONTROL: Final = "control"
 """Arm that others are compared with, if there is one of that name and none is chosen."""
@@ -120,6 +120,8 @@ def _arms(folder: Path, labelled: pl.DataFrame, experiment: str) -> pl.DataFrame
     if not found:
         known = sorted({name for arms in read.values() for name in arms})
         others = f"it has {', '.join(known)}" if known else "no event carries a label"
+        if UNNAMED in known:
+            others += f" (labels without '/' are arms of {UNNAMED!r})"
         raise DataError(f"{folder}: has no experiment {experiment!r}; {others}")
     return pl.DataFrame({"experiment_arm": list(found), "arm": list(found.values())})
 
