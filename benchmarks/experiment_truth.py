@@ -11,8 +11,8 @@ repetitions:
   impression, plain and adjusted, and how often it finds it,
 - how often the off-policy estimate of the other arm, from the control's lists alone, holds its true
   clicks a list (reward-interaction IPS), and how often it is refused,
-- how many interleaved lists, from the same shoppers, prefer the same arm as often as the report of
-  whole lists finds it better.
+- how often a share of the lists finds the other arm better when they are interleaved, and when
+  each is of one arm.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from recsys.experiments import preference, team_draft
+from recsys.experiments import Comparison, Sample, linearised_ratio, preference, team_draft
 from recsys.off_policy import Slates, overlap, policy_value, reward_interaction_ips
 from recsys.simulation import SimulatedShop, SimulationConfig
 from recsys.simulation.policy import draw_lists
@@ -167,10 +167,28 @@ def off_policy(world: World, lists: Lists) -> tuple[bool, bool]:
     return refused, low <= world.truth[1] <= high
 
 
-def interleave(world: World, lists: Lists, share: float, rng: np.random.Generator) -> bool:
-    """Whether a share of the experiment's lists, interleaved, prefers the other arm for sure."""
+def some(lists: Lists, share: float, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Rows of a share of the experiment's lists."""
     rows = np.flatnonzero(lists.day >= 0)
-    rows = rng.choice(rows, int(share * len(rows)), replace=False)
+    return rng.choice(rows, int(share * len(rows)), replace=False)
+
+
+def compare(lists: Lists, rows: NDArray[np.int64]) -> bool:
+    """Whether whole lists, one arm a shopper, find the other arm better for sure."""
+    values = []
+    for arm in (0, 1):
+        own = rows[lists.arm[rows] == arm]
+        _, shopper = np.unique(lists.shopper[own], return_inverse=True)
+        clicks = np.bincount(shopper, lists.clicked[own].sum(axis=1)).astype(np.float64)
+        shown = LENGTH * np.bincount(shopper).astype(np.float64)
+        values.append(Sample.of(linearised_ratio(clicks, shown)))
+    return Comparison(*values).lift.interval()[0] > 0
+
+
+def interleave(
+    world: World, lists: Lists, rows: NDArray[np.int64], rng: np.random.Generator
+) -> bool:
+    """Whether the same shoppers' lists, interleaved, prefer the other arm for sure."""
     credit = np.zeros((len(rows), 2), np.int64)
     user = lists.user[rows]
     coins = rng.integers(2, size=(len(rows), LENGTH)).astype(np.bool_)
@@ -199,7 +217,7 @@ def main() -> None:
     print(f"true clicks a list: {world.truth.round(4).tolist()}, true lift {lift:+.2%}")
     shares = (0.02, 0.05, 0.1, 0.2, 0.5)
     plain = adjusted = found = refused = right = 0
-    preferred = dict.fromkeys(shares, 0)
+    preferred, better = dict.fromkeys(shares, 0), dict.fromkeys(shares, 0)
     options = ExperimentOptions("page", guardrails=(), others=(), pre_days=PRE_DAYS)
     for repetition in range(REPETITIONS):
         rng = np.random.default_rng([2, repetition])
@@ -214,12 +232,15 @@ def main() -> None:
         refused += one_refused
         right += one_right and not one_refused
         for share in shares:
-            preferred[share] += interleave(world, lists, share, rng)
+            rows = some(lists, share, rng)
+            preferred[share] += interleave(world, lists, rows, rng)
+            better[share] += compare(lists, rows)
     print(f"true lift in the interval: plain {plain}, adjusted {adjusted} of {REPETITIONS}")
     print(f"the report finds the other arm better in {found} of {REPETITIONS}")
     print(f"off-policy: refused {refused}, true clicks a list in the interval {right}")
-    for share, count in preferred.items():
-        print(f"interleaving, {share:.0%} of the lists: prefers the other arm in {count}")
+    print("the other arm is found better, for sure, by so many lists:")
+    for share in shares:
+        print(f"{share:5.0%}: interleaved {preferred[share]}, whole lists {better[share]}")
 
 
 if __name__ == "__main__":

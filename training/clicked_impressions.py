@@ -31,7 +31,7 @@ def clicked_impressions(events: pl.LazyFrame, columns: Sequence[str] = ()) -> pl
     kind = pl.col("event_type").cast(pl.String)
     rows = (
         events.filter(kind.is_in(["impression", *_CLICKS]))
-        .select("event_id", "user_id", kind, "event_time", *optional, *columns, item="item_id")
+        .select("event_id", "event_time", kind, *optional, *columns, user="user_id", item="item_id")
         .sort("event_time", "event_id")
         .unique("event_id", keep="first", maintain_order=True)
         .collect()
@@ -41,7 +41,7 @@ def clicked_impressions(events: pl.LazyFrame, columns: Sequence[str] = ()) -> pl
     clicks = first_clicks(shown, rows.filter(~is_shown))
     return shown.select(
         "event_id",
-        "user_id",
+        pl.col("user").alias("user_id"),
         "event_time",
         "attribution_token",
         "item",
