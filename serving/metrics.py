@@ -114,9 +114,9 @@ class StateCollector(Collector):
             "Pairs of shopper text and item that were to be read, by whether they were remembered.",
             labels=["outcome"],
         )
-        hits, misses = ranker.remembered_pairs
-        pairs.add_metric(["hit"], hits)
-        pairs.add_metric(["miss"], misses)
+        remembered = ranker.remembered_pairs
+        pairs.add_metric(["hit"], remembered.hits)
+        pairs.add_metric(["miss"], remembered.misses)
         yield pairs
 
 

@@ -15,6 +15,7 @@ from recsys.recommender import (
     RecommendRequest,
     SimilarItemsRequest,
 )
+from recsys.text import PairScoreCounts
 
 
 class Ranker(Protocol):
@@ -31,8 +32,8 @@ class Ranker(Protocol):
         ...
 
     @property
-    def remembered_pairs(self) -> tuple[int, int]:
-        """Pairs of shopper text and item that were to be read: remembered ones, and others."""
+    def remembered_pairs(self) -> PairScoreCounts:
+        """How often a remembered score spared the cross-encoder its work, since the warm-up."""
         ...
 
     def recommend(self, request: RecommendRequest, deadline: Deadline) -> RankedList:

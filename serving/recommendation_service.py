@@ -11,6 +11,7 @@ from typing import Final
 import grpc
 
 from recsys import v1
+from recsys.errors import DeadlineError
 from recsys.recommender import Deadline, RankedList
 from serving.admission import Admission
 from serving.metrics import Metrics
@@ -68,7 +69,9 @@ class RecommendationService(v1.RecommendationServiceServicer):
             asked, missing = self._with_recent(read, ranker)
             answer = degraded_by(missing, ranker.recommend(asked, self._deadline(context)))
         token = attribution_token(request, answer.bundle_version, asked.as_of)
-        return self._written(v1.RecommendResponse, answer, token, ranker)
+        response = self._written(v1.RecommendResponse, answer, token, ranker)
+        self._require_time_to_send(context)
+        return response
 
     def Rank(  # noqa: N802
         self, request: v1.RankRequest, context: grpc.ServicerContext
@@ -80,7 +83,9 @@ class RecommendationService(v1.RecommendationServiceServicer):
             asked, missing = self._with_recent(read, ranker)
             answer = degraded_by(missing, ranker.rank(asked, self._deadline(context)))
         token = attribution_token(request, answer.bundle_version, asked.as_of)
-        return self._written(v1.RankResponse, answer, token, ranker)
+        response = self._written(v1.RankResponse, answer, token, ranker)
+        self._require_time_to_send(context)
+        return response
 
     def SimilarItems(  # noqa: N802
         self, request: v1.SimilarItemsRequest, context: grpc.ServicerContext
@@ -111,10 +116,19 @@ class RecommendationService(v1.RecommendationServiceServicer):
         with self._metrics.stage(WRITE):
             return write_response(kind, answer, token, ranker.card)
 
+    def _require_time_to_send(self, context: grpc.ServicerContext) -> None:
+        """Refuse at the end, too: an answer that comes after its deadline is none.
+
+        Raises:
+            DeadlineError: what is left would be over on the way to the caller.
+        """
+        if context.time_remaining() < self._settings.send_seconds:
+            raise DeadlineError("the call's time ran out while it was ranked")
+
     def _deadline(self, context: grpc.ServicerContext) -> Deadline:
         """When the ranking has to be ready: a call without a deadline has endless time."""
         left = context.time_remaining() - self._settings.reserve_seconds
-        return Deadline.after(min(left, self._settings.max_answer_seconds), time.monotonic)
+        return Deadline.after(left, time.monotonic, at_most=self._settings.max_answer_seconds)
 
     def _now(self, ranker: Ranker) -> datetime:
         return max(self._clock(), ranker.horizon)

@@ -17,6 +17,7 @@ from recsys.recommender import (
     SimilarItemsRequest,
     Tier,
 )
+from recsys.text import PairScoreCounts
 
 HORIZON = datetime(2030, 3, 1, tzinfo=UTC)
 SHELF = {
@@ -38,7 +39,7 @@ class ShelfRanker:
 
     version = "v000007"
     horizon = HORIZON
-    remembered_pairs = 3, 4
+    remembered_pairs = PairScoreCounts(hits=3, misses=4, size=5)
 
     def __init__(self, before_answering: Callable[[], None] = lambda: None) -> None:
         self.asked: list[RecommendRequest | RankRequest | SimilarItemsRequest] = []

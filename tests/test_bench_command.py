@@ -72,6 +72,8 @@ def test_the_serving_path_is_measured_through_a_server(bench: Bench) -> None:
     assert found["read"] <= found["candidates"]
     assert min(found["steps_ms"].values()) >= 0
     assert found["with_peer_ms"] > found["steps_ms"]["cross-encoder, state reads included"]
+    assert [one["items"] for one in found["ranks"]] == [10, 30, 80, 80, 80]
+    assert min(one["p50_ms"] for one in found["ranks"]) > 0
     for one in found["deadlines"]:
         assert one["full"] + sum(one["degraded"].values()) + one["exceeded"] == one["calls"] == 20
         assert one["late"] <= one["calls"] - one["exceeded"]
@@ -101,7 +103,7 @@ def test_a_task_scores_its_own_texts(trained_shop: TrainedShop) -> None:
     task = Task(scorer, ["red mug", "blue cup"], ["red mug", "old clock", "silk scarf"])
     shopper_tokens, item_tokens = task.sizes
     assert (shopper_tokens, item_tokens) == (8, 4.0)
-    before = len(scorer.pair_scores)
+    before = scorer.pair_scores.counts.size
     assert task.two_part(5) > 0
-    assert len(scorer.pair_scores) == before
+    assert scorer.pair_scores.counts.size == before
     assert isinstance(scorer.pair_scores, PairScores)

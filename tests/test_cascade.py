@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from trained_shop import UNTIL, TrainedShop
 
 from recsys.errors import DeadlineError
-from recsys.ranker import RankerTier
+from recsys.interactions import Candidates
+from recsys.ranker import Ranker
 from recsys.recommender import (
     Deadline,
     RankedList,
@@ -20,13 +22,21 @@ from recsys.recommender import (
     RecommendRequest,
     Tier,
 )
-from recsys.recommender.cascade import CHUNK, NOT_READ, PARTLY_READ
+from recsys.recommender.cascade import (
+    CHUNK,
+    NOT_READ,
+    OVERHEADS,
+    PARTLY_RANKED,
+    PARTLY_READ,
+    Ranking,
+)
 
-PER_PAIR = 0.001
-"""Seconds that the cross-encoder takes to read a candidate."""
+SECONDS = {"features": 0.000_01, "read": 0.001, "rank": 0.000_1, "rank quickly": 0.000_03}
+"""What a step takes of one candidate, and of each unit of its overhead."""
 
-PER_RANK = 0.000_1
-PER_FEATURES = 0.000_2
+PER_SHOPPER = 0.005
+PER_RETRIEVAL = 0.004
+PER_ANSWER = 0.001
 EVERYTHING = 200
 
 
@@ -45,20 +55,45 @@ class SlowRecommender:
     read: list[int] = field(default_factory=list)
 
     def slow_down(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        cascade = self.recommender._cascade
+        owner, cascade = self.recommender, self.recommender._cascade
         point = cascade._point
-        taking(monkeypatch, self, point, "unread", lambda *asked: PER_FEATURES * len(asked[2].item))
+        taking(monkeypatch, self, owner, "_retrieved", lambda _: PER_RETRIEVAL)
+        taking(monkeypatch, self, owner, "_answers", lambda *_: PER_ANSWER)
+        taking(
+            monkeypatch, self, point, "unread", lambda *asked: taken("features", len(asked[2].item))
+        )
+        taking(monkeypatch, self, point, "read_shopper", lambda _: PER_SHOPPER)
         taking(monkeypatch, self, point, "read", self._reading)
+        taking(monkeypatch, self, cascade._quick, "predict", ranking("rank quickly"))
         for ranker in (cascade._first, cascade._final):
-            taking(monkeypatch, self, ranker, "predict", lambda values, _: PER_RANK * len(values))
+            taking(monkeypatch, self, ranker, "predict", ranking("rank"))
 
     def _reading(self, scored: Any, which: Any) -> float:
-        new = int(self.recommender._cascade._point.not_remembered(scored, which).sum())
+        point = self.recommender._cascade._point
+        new = int(point.not_remembered(scored, which).sum())
+        assert not new or point.has_read_shopper(scored)
         self.read.append(new)
-        return PER_PAIR * new
+        return taken("read", new)
 
     def answer(self, request: RecommendRequest, seconds: float) -> RankedList:
         return self.recommender.recommend(request, Deadline.after(seconds, lambda: self.now))
+
+
+def taken(step: str, units: int) -> float:
+    return (units + OVERHEADS[step]) * SECONDS[step] if units else 0.0
+
+
+def of_features(candidates: Candidates) -> float:
+    return taken("features", len(candidates.item))
+
+
+def ranking(step: str) -> Callable[..., float]:
+    return lambda values, _: taken(step, len(values))
+
+
+def reading(units: int) -> float:
+    """Reading so many candidates and ranking them."""
+    return taken("read", units) + taken("rank", units)
 
 
 def taking(
@@ -76,14 +111,14 @@ def taking(
 
 @pytest.fixture
 def slow(trained_shop: TrainedShop, monkeypatch: pytest.MonkeyPatch) -> SlowRecommender:
-    """One that has learnt from a first shopper how long its steps take."""
+    """One that has learnt in its warm-up how long its steps take."""
     contents = trained_shop.recommender._contents
     nearest = replace_candidates(contents.configuration, 60)
     contents = replace(contents, configuration=nearest)
+    monkeypatch.setattr("recsys.recommender.cascade.QUICK_ROUNDS", 3)
     slow = SlowRecommender(Recommender(contents, "v000001", UNTIL))
-    contents.texts.scorer.pair_scores.clear()
     slow.slow_down(monkeypatch)
-    slow.answer(RecommendRequest(trained_shop.shoppers[9], as_of=UNTIL), 1e6)
+    slow.recommender.warm_up(lambda: slow.now)
     slow.read.clear()
     return slow
 
@@ -104,10 +139,29 @@ def first_ranking(slow: SlowRecommender, request_: RecommendRequest) -> float:
     """Seconds until the first ranker is done with all candidates of the request."""
     rows = len(slow.recommender.candidates_many([request_]).item)
     assert rows > 60
-    return rows * (PER_FEATURES + PER_RANK)
+    return least(rows)
 
 
-CHUNK_SECONDS = CHUNK * (PER_PAIR + PER_RANK)
+@pytest.fixture
+def ranked_by(
+    slow: SlowRecommender, request_: RecommendRequest
+) -> Callable[[Ranker], list[tuple[str, float]]]:
+    """Items and scores of the request by one ranker, with nothing read."""
+
+    def order(ranker: Ranker) -> list[tuple[str, float]]:
+        recommender = slow.recommender
+        asked, compose = recommender._to_rank([request_])
+        scored = recommender._cascade._point.unread(*asked)
+        ranking = Ranking.without_cross_encoder(ranker, scored)
+        items = recommender._answers([request_], ranking, compose)[0].items
+        return [(item.item_id, item.score) for item in items]
+
+    return order
+
+
+def least(rows: int) -> float:
+    """Seconds until so many candidates are ranked quickly, and for the answer."""
+    return taken("features", rows) + taken("rank quickly", rows) + PER_RETRIEVAL + PER_ANSWER
 
 
 def test_with_time_enough_the_answer_is_the_one_without_a_deadline(
@@ -115,15 +169,18 @@ def test_with_time_enough_the_answer_is_the_one_without_a_deadline(
 ) -> None:
     found = slow.answer(request_, 1.0)
     assert slow.read == [60]
-    slow.recommender._contents.texts.scorer.pair_scores.clear()
+    slow.recommender._contents.texts.scorer.forget()
     assert found == slow.recommender.recommend(request_)
     assert found.degraded == ()
 
 
 def test_in_less_time_the_most_promising_are_read_and_come_first(
-    slow: SlowRecommender, request_: RecommendRequest, first_ranking: float
+    slow: SlowRecommender,
+    request_: RecommendRequest,
+    first_ranking: float,
+    ranked_by: Callable[[Ranker], list[tuple[str, float]]],
 ) -> None:
-    found = slow.answer(request_, first_ranking + 1.5 * CHUNK_SECONDS)
+    found = slow.answer(request_, first_ranking + 1.5 * (PER_SHOPPER + reading(CHUNK)))
     assert slow.read == [CHUNK]
     assert found.degraded == (PARTLY_READ,)
     read = [item.cross_encoder_score is not None for item in found.items]
@@ -134,24 +191,62 @@ def test_in_less_time_the_most_promising_are_read_and_come_first(
     assert all(one.score >= other.score for one, other in pairwise(found.items))
     for item in found.items:
         assert sum(part.value for part in item.explanation) == pytest.approx(item.score)
-    first = slow.recommender.recommend_by_tier([request_]).answers[RankerTier.BI_ENCODER][0]
-    order = [item.item_id for item in first.items]
+    order = [item_id for item_id, _ in ranked_by(slow.recommender._cascade._quick)]
     unread = [item.item_id for item in found.items[CHUNK:]]
     assert unread == [item_id for item_id in order if item_id in set(unread)]
 
 
-def test_without_time_to_read_the_first_ranker_alone_decides(
-    slow: SlowRecommender, request_: RecommendRequest, first_ranking: float
+@pytest.mark.parametrize("has_time", [False, True])
+def test_without_time_to_read_a_ranker_without_the_cross_encoder_alone_decides(
+    slow: SlowRecommender,
+    request_: RecommendRequest,
+    first_ranking: float,
+    ranked_by: Callable[[Ranker], list[tuple[str, float]]],
+    has_time: bool,
 ) -> None:
-    found = slow.answer(request_, first_ranking + 0.5 * CHUNK_SECONDS)
+    cascade = slow.recommender._cascade
+    rows = len(slow.recommender.candidates_many([request_]).item)
+    seconds = (1.4 if has_time else 0.01) * taken("rank", rows)
+    assert seconds < PER_SHOPPER + reading(CHUNK)
+    found = slow.answer(request_, first_ranking + seconds)
     assert slow.read == []
     assert found.degraded == (NOT_READ,)
-    first = slow.recommender.recommend_by_tier([request_]).answers[RankerTier.BI_ENCODER][0]
-    assert [item.item_id for item in found.items] == [item.item_id for item in first.items]
     assert {item.tier for item in found.items} == {Tier.RANKER_WITHOUT_CROSS_ENCODER}
-    np.testing.assert_allclose(
-        [item.score for item in found.items], [item.score for item in first.items]
-    )
+    expected, other = (cascade._first, cascade._quick)[:: 1 if has_time else -1]
+    items = [(item.item_id, item.score) for item in found.items]
+    assert items == ranked_by(expected) != ranked_by(other)
+    for item in found.items:
+        assert sum(part.value for part in item.explanation) == pytest.approx(item.score)
+
+
+def test_a_list_that_was_read_in_time_but_not_ranked_is_not_said_to_be_partly_read(
+    slow: SlowRecommender,
+    request_: RecommendRequest,
+    first_ranking: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cascade = slow.recommender._cascade
+    cascade._nearest = 10
+    taking(monkeypatch, slow, cascade._point, "read", lambda *_: 0.006)
+    found = slow.answer(request_, first_ranking + 1.31 * (PER_SHOPPER + reading(10)))
+    assert slow.read == [10]
+    assert found.degraded == (PARTLY_RANKED,)
+    tiers = [item.tier for item in found.items]
+    assert tiers[:10] == [Tier.RANKER] * 10
+    assert set(tiers[10:]) == {Tier.RANKER_WITHOUT_CROSS_ENCODER}
+
+
+def test_chunks_that_were_all_read_are_ranked_like_a_list_read_at_once(
+    slow: SlowRecommender, request_: RecommendRequest, first_ranking: float
+) -> None:
+    rows = len(slow.recommender.candidates_many([request_]).item)
+    whole = slow.answer(request_, 1.0)
+    slow.recommender._contents.texts.scorer.forget()
+    slow.read.clear()
+    slow.recommender._cascade._times._expected["read"] *= 2
+    seconds = 1.5 * (PER_SHOPPER + taken("read", 60) + taken("rank", rows))
+    assert slow.answer(request_, first_ranking + seconds) == whole
+    assert slow.read == [CHUNK, CHUNK, 10]
 
 
 @pytest.mark.parametrize("share", [-1.0, 0.0, 0.9])
@@ -161,7 +256,8 @@ def test_a_call_whose_time_is_too_short_for_any_ranking_is_refused_and_reads_not
     before = slow.now
     with pytest.raises(DeadlineError, match="time"):
         slow.answer(request_, share * first_ranking)
-    assert (slow.now, slow.read) == (before, [])
+    assert slow.now - before < (1.01 * PER_RETRIEVAL if share > 0 else 1e-9)
+    assert slow.read == []
 
 
 def test_times_that_were_long_once_do_not_keep_everybody_out(
@@ -171,7 +267,7 @@ def test_times_that_were_long_once_do_not_keep_everybody_out(
     refused = 0
     while refused < 200:
         try:
-            found = slow.answer(request_, first_ranking + 1.5 * CHUNK_SECONDS)
+            found = slow.answer(request_, first_ranking + 1.5 * (PER_SHOPPER + reading(CHUNK)))
         except DeadlineError:
             refused += 1
         else:
@@ -184,7 +280,8 @@ def test_what_was_read_before_takes_no_time(
     slow: SlowRecommender, request_: RecommendRequest, first_ranking: float
 ) -> None:
     full = slow.answer(request_, 1.0)
-    assert slow.answer(request_, 1.5 * first_ranking) == full
+    rows = len(slow.recommender.candidates_many([request_]).item)
+    assert slow.answer(request_, first_ranking + 1.4 * taken("rank", rows)) == full
     assert slow.read == [60, 0]
 
 
@@ -192,8 +289,8 @@ def test_every_deadline_is_kept_and_more_time_reads_no_less(
     slow: SlowRecommender, request_: RecommendRequest, first_ranking: float
 ) -> None:
     counts = []
-    for seconds in np.linspace(1.01 * first_ranking, 2 * first_ranking + 0.1, 20):
-        slow.recommender._contents.texts.scorer.pair_scores.clear()
+    for seconds in np.linspace(1.01 * first_ranking, 2 * first_ranking + 0.2, 20):
+        slow.recommender._contents.texts.scorer.forget()
         slow.read.clear()
         started = slow.now
         slow.answer(request_, float(seconds))
@@ -209,11 +306,23 @@ def test_a_callers_own_list_is_cut_short_in_the_same_way(
 ) -> None:
     ids = (*trained_shop.data.log.item_ids[:80], "unknown")
     request = RankRequest(ids, trained_shop.shoppers[0], as_of=UNTIL)
-    first_ranking = 80 * (PER_FEATURES + PER_RANK)
-    deadline = Deadline.after(first_ranking + 1.5 * CHUNK_SECONDS, lambda: slow.now)
+    seconds = least(80) + 1.5 * (PER_SHOPPER + reading(CHUNK))
+    deadline = Deadline.after(seconds, lambda: slow.now)
     found = slow.recommender.rank(request, deadline)
     assert found.degraded == (PARTLY_READ,)
     assert {item.item_id for item in found.items} == set(ids)
     tiers = [item.tier for item in found.items]
     assert tiers.count(Tier.RANKER) == CHUNK
     assert tiers[-1] == Tier.UNKNOWN_ITEM
+
+
+def test_a_limit_of_the_servers_own_shortens_an_answer_but_refuses_nobody(
+    slow: SlowRecommender, request_: RecommendRequest, first_ranking: float
+) -> None:
+    limit = 0.5 * first_ranking
+    deadline = Deadline.after(10.0, lambda: slow.now, at_most=limit)
+    found = slow.recommender.recommend(request_, deadline)
+    assert found.degraded == (NOT_READ,)
+    assert slow.read == []
+    with pytest.raises(DeadlineError):
+        slow.answer(request_, limit)

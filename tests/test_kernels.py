@@ -17,6 +17,7 @@ from recsys.recommender import Contents
 from recsys.text import (
     CrossEncoder,
     CrossEncoderShape,
+    PairScoreCounts,
     PairScores,
     ShopperTextKind,
     ShopperTexts,
@@ -75,7 +76,7 @@ def test_what_is_measured_is_not_remembered(scorer: TextScorer) -> None:
     seconds = sample_seconds(given, clock_of(0.3, 0.1))
     assert seconds == pytest.approx({"bf16": 0.3, "fp32": 0.1})
     found = fastest(given, clock_of(0.3, 0.1))
-    assert len(given.pair_scores) == len(found.pair_scores) == 0
+    assert given.pair_scores.counts == found.pair_scores.counts == PairScoreCounts(0, 0, 0)
 
 
 def test_full_precision_ranks_like_half_precision(scorer: TextScorer) -> None:

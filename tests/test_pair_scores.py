@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from recsys.text.pair_scores import PairScores
+from recsys.text.pair_scores import PairScoreCounts, PairScores
 
 
 def of(items: list[int]) -> NDArray[np.int32]:
@@ -40,7 +40,7 @@ def test_pairs_are_known_in_any_order_and_by_shopper() -> None:
     assert known(scores, b"a", [9, 8, 3, 7]) == [9, 3, 7]
     assert known(scores, b"bb", [9, 3]) == [3]
     assert known(scores, b"c", [3]) == []
-    assert (scores.hits, scores.misses) == (4, 3)
+    assert scores.counts == PairScoreCounts(hits=4, misses=3, size=4)
 
 
 def test_a_shoppers_pairs_add_up() -> None:
@@ -48,7 +48,7 @@ def test_a_shoppers_pairs_add_up() -> None:
     remember(scores, b"a", [7, 3])
     remember(scores, b"a", [5, 1])
     assert known(scores, b"a", [1, 2, 3, 5, 7]) == [1, 3, 5, 7]
-    assert len(scores) == 4
+    assert scores.counts.size == 4
 
 
 def test_shoppers_not_asked_for_longest_are_forgotten_first() -> None:
@@ -57,7 +57,7 @@ def test_shoppers_not_asked_for_longest_are_forgotten_first() -> None:
     remember(scores, b"b", [1, 2])
     assert known(scores, b"a", [1]) == [1]
     remember(scores, b"c", [1, 2])
-    assert len(scores) == 4
+    assert scores.counts.size == 4
     assert known(scores, b"b", [1, 2]) == []
     assert known(scores, b"a", [1, 2]) == [1, 2]
 
@@ -66,7 +66,7 @@ def test_shoppers_not_asked_for_longest_are_forgotten_first() -> None:
 def test_what_does_not_fit_at_all_is_not_kept(capacity: int) -> None:
     scores = PairScores(capacity)
     remember(scores, b"a", [1, 2])
-    assert len(scores) == 0
+    assert scores.counts.size == 0
     assert known(scores, b"a", [1, 2]) == []
 
 
@@ -83,5 +83,5 @@ def test_it_never_grows_beyond_its_capacity_nor_tells_what_it_was_not_told(
     for shopper, items in rounds:
         remember(scores, shopper, sorted(items))
         told[shopper] = told.get(shopper, set()) | items
-        assert len(scores) <= 12
+        assert scores.counts.size <= 12
         assert set(known(scores, shopper, list(range(10)))) <= told[shopper]

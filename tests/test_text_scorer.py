@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from recsys.interactions import Candidates, Histories, ItemLists
 from recsys.text import (
     CrossEncoder,
     CrossEncoderShape,
+    ShopperSide,
     ShopperTexts,
     TextScorer,
     TokenTable,
@@ -23,13 +25,15 @@ from recsys.text import (
     render_shoppers,
 )
 from recsys.text.encode import Precision
-from recsys.text.pair_scores import PairScores
+from recsys.text.pair_scores import PairScoreCounts, PairScores
+from recsys.text.remembered_sides import RememberedSides
 
 Asked = tuple[list[list[int]], list[str]]
 WORDS = ["red", "blue", "green", "white", "mug", "cup", "plate", "bowl", "jar", "lamp", "clock"]
 TITLES = [f"{one} {two} {three}" for one in WORDS for two in WORDS for three in WORDS[:3]]
 TITLES += ["blue cup", "", "a box " * 30, *("mug " * words for words in range(14, 24))]
 BLUE_CUP = TITLES.index("blue cup")
+SIDE = ShopperSide([], [], [], torch.zeros(1, 1, 1), torch.zeros(1, 1, dtype=torch.bool))
 
 
 TWO_PART = CrossEncoderShape(join_layer=3, max_segments=4, shopper_key_bias=0.0)
@@ -122,9 +126,43 @@ def test_a_pair_is_computed_once(scorer: TextScorer) -> None:
     side = shoppers([[3, 50, 7]], [""])
     some = fresh.scores(side, candidates([5, 9, 40]))
     both = fresh.scores(side, candidates([2, 5, 9, 60]))
-    assert (fresh.pair_scores.hits, fresh.pair_scores.misses) == (2, 5)
+    assert fresh.pair_scores.counts == PairScoreCounts(hits=2, misses=5, size=5)
     np.testing.assert_array_equal(both[1:3], some[:2])
     close(both, replace(scorer, pair_scores=PairScores(0)).scores(side, candidates([2, 5, 9, 60])))
+
+
+def test_a_shopper_is_read_once(scorer: TextScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = replace(scorer, pair_scores=PairScores())
+    read: list[int] = []
+    side_of = fresh._layers.shopper_side
+
+    def counted(states: torch.Tensor, *others: Any) -> Any:
+        read.append(len(states))
+        return side_of(states, *others)
+
+    monkeypatch.setattr(fresh._layers, "shopper_side", counted)
+    side = shoppers([[3, 50, 7]], [""])
+    assert not fresh.has_read(side)
+    fresh.read_shoppers(side)
+    assert fresh.has_read(side)
+    found = [fresh.scores(side, candidates(some)) for some in ([5, 9], [40, 60])]
+    assert len(read) == 1
+    close(np.concatenate(found), scorer.scores(side, candidates([5, 9, 40, 60])))
+    fresh.forget()
+    assert not fresh.has_read(side)
+
+
+def test_shoppers_not_asked_for_longest_are_read_again() -> None:
+    sides = RememberedSides(capacity=2)
+    read: list[bytes] = []
+
+    def of(shopper: bytes) -> None:
+        sides.of(shopper, lambda: read.append(shopper) or SIDE)  # type: ignore[func-returns-value]
+
+    for shopper in (b"a", b"b", b"a", b"c", b"a", b"b"):
+        of(shopper)
+    assert read == [b"a", b"b", b"c", b"b"]
+    assert (b"a" in sides, b"c" in sides) == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +182,7 @@ def test_pairs_of_one_shopper_text_are_not_taken_for_anothers(
     fresh = replace(scorer, pair_scores=PairScores())
     for side in (one, other):
         fresh.scores(shoppers(*side), candidates([5, 9, 40]))
-    assert fresh.pair_scores.hits == 0
+    assert fresh.pair_scores.counts.hits == 0
 
 
 def test_a_query_reads_like_the_item_of_that_title(scorer: TextScorer) -> None:

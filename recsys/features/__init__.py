@@ -2,7 +2,8 @@
 
 from recsys.features.frame import FeatureMatrix, feature_matrix, text_columns
 from recsys.features.inputs import FeatureInputs, ItemColumns
-from recsys.features.statistics import NEVER, WINDOW_DAYS, ItemStatistics
+from recsys.features.statistics import NEVER, ItemStatistics
+from recsys.features.windows import WINDOW_DAYS
 
 __all__ = [
     "NEVER",

@@ -24,10 +24,10 @@ def calendar(joined: Joined) -> Block:
     as_of = joined.as_of
     angle = 2 * np.pi * as_of / (YEAR_DAYS * DAY_US)
     today = weekday(as_of)
-    purchases = joined.inputs.statistics.weekday_purchases
-    usual = purchases.sum(axis=1) / max(float(purchases.sum()), 1.0)
-    own = purchases[today, joined.item] + PRIOR_PURCHASES * usual[today]
-    share = own / (purchases.sum(axis=0)[joined.item] + PRIOR_PURCHASES)
+    statistics = joined.inputs.statistics
+    usual = statistics.weekday_shares
+    own = statistics.weekday_purchases[today, joined.item] + PRIOR_PURCHASES * usual[today]
+    share = own / (statistics.purchases_ever[joined.item] + PRIOR_PURCHASES)
     return {
         "hour_of_day": (as_of % DAY_US / HOUR_US).astype(np.float32),
         "day_of_week": today.astype(np.float32),

@@ -15,43 +15,19 @@ from recsys.features.joined import (
     rank_within,
     ratio,
 )
-from recsys.features.statistics import WINDOW_DAYS
+from recsys.features.windows import MONTH, QUARTER
 
-WEEK: Final = WINDOW_DAYS.index(7)
-FORTNIGHT: Final = WINDOW_DAYS.index(14)
-MONTH: Final = WINDOW_DAYS.index(30)
-QUARTER: Final = WINDOW_DAYS.index(90)
 PRIOR: Final = 5.0
 """Events added to a rate's denominator, so that few events don't make an extreme rate."""
-SMOOTHING: Final = np.float32(0.1)
 
 
 def popularity(joined: Joined) -> Block:
-    """Purchases, clicks, carts and first-time buyers of the item over windows, relative to all.
-
-    A trend compares a short window with a longer one.
-
-    A window's value is the item's count over the mean count of the items that have one: the same in
-    a busy month and in a quiet one.
-    """
+    """The item's counts and trends, see `popularity_by_item`, and what its purchases come to."""
     statistics, item = joined.inputs.statistics, joined.item
-    relative = {
-        name: _relative(getattr(statistics, name))
-        for name in ("purchases", "clicks", "carts", "new_buyers")
-    }
-    block = {
-        f"{name}_{days}d": values[row, item]
-        for name, values in relative.items()
-        for row, days in enumerate(WINDOW_DAYS)
-    }
-    purchases = statistics.purchases
-    for name in ("purchases", "new_buyers", "clicks"):
-        values = relative[name]
-        block[f"{name}_trend"] = _trend(values[MONTH], values[QUARTER])[item]
-        block[f"{name}_trend_7d"] = _trend(values[WEEK], values[MONTH])[item]
-        block[f"{name}_trend_14d"] = _trend(values[FORTNIGHT], values[QUARTER])[item]
+    purchases, clicks = statistics.purchases, statistics.clicks
+    block = {name: values[item] for name, values in statistics.popularity.items()}
     block["purchase_rank"] = rank_within(joined.request, purchases[MONTH][item])
-    block["conversion"] = (purchases[QUARTER] / (statistics.clicks[QUARTER] + PRIOR))[item]
+    block["conversion"] = purchases[QUARTER][item] / (clicks[QUARTER][item] + PRIOR)
     block["buyers"] = statistics.buyers[item]
     block["pieces"] = statistics.mean_quantity[item]
     return block
@@ -98,18 +74,6 @@ def age(joined: Joined) -> Block:
         "days_since_first_sold": days_between(statistics.first_sold[item], joined.as_of),
         "days_since_last_sold": days_between(statistics.last_sold[item], joined.as_of),
     }
-
-
-def _relative(counts: Floats) -> Floats:
-    mean = counts.sum(axis=1) / np.maximum((counts > 0).sum(axis=1), 1)
-    scaled: Floats = counts / np.maximum(mean, 1e-9)[:, None]
-    return scaled.astype(np.float32)
-
-
-def _trend(short: Floats, long: Floats) -> Floats:
-    """Log ratio of the relative counts of a short and a long window; 0 when alike."""
-    trend: Floats = np.log((short + SMOOTHING) / (long + SMOOTHING))
-    return trend
 
 
 def _median(request: Ints, value: Floats, requests: int) -> Floats:

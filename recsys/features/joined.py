@@ -153,7 +153,10 @@ def ratio(part: Floats, whole: Floats) -> Floats:
 
 def rank_within(request: Ints, value: Floats) -> Floats:
     """float32 (m,): 0-based rank of each value in its request, largest first, ties alike."""
-    order = np.lexsort((-value, request))
+    if not len(request) or request[0] == request[-1]:
+        order = np.argsort(-value, kind="stable")
+    else:
+        order = np.lexsort((-value, request))
     group, sorted_value = request[order], value[order]
     new = np.ones(len(order), np.bool_)
     new[1:] = (np.diff(group) != 0) | (np.diff(sorted_value) != 0)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.features.by_item import popularity_by_item, rates_by_item
+from recsys.features.windows import WINDOW_DAYS
 from recsys.interactions import (
     DAY_US,
     WEEKDAYS,
@@ -19,7 +22,6 @@ from recsys.interactions import (
 )
 from recsys.interactions.position_bias import Exposure, exposure_at
 
-WINDOW_DAYS: Final = (7, 14, 30, 90, 400)
 REBUYS_PRIOR: Final = 5.0
 """Re-buys, or buyers, at the mean of an item's kind that are added to its own."""
 NEVER: Final = -(2**63)
@@ -64,6 +66,29 @@ class ItemStatistics:
     mean_quantity: NDArray[np.float32]
     rebuy_days: NDArray[np.float32]
     rebuy_rate: NDArray[np.float32]
+
+    @cached_property
+    def popularity(self) -> Mapping[str, NDArray[np.float32]]:
+        """float32 (items,) each, see `popularity_by_item`."""
+        return popularity_by_item(self)
+
+    @cached_property
+    def rates(self) -> Mapping[str, NDArray[np.float32]]:
+        """float32 (items,) each, see `rates_by_item`."""
+        return rates_by_item(self)
+
+    @cached_property
+    def purchases_ever(self) -> NDArray[np.float32]:
+        """float32 (items,): purchase events."""
+        total: NDArray[np.float32] = self.weekday_purchases.sum(axis=0)
+        return total
+
+    @cached_property
+    def weekday_shares(self) -> NDArray[np.float32]:
+        """float32 (7,): share of all purchase events by day of the week; zeros without any."""
+        counts = self.weekday_purchases
+        shares: NDArray[np.float32] = counts.sum(axis=1) / max(float(counts.sum()), 1.0)
+        return shares
 
     @classmethod
     def at(cls, log: InteractionLog, time_us: int, kind: NDArray[np.int32] | None = None) -> Self:

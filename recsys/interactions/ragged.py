@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -27,7 +28,7 @@ class Ragged:
         """Number of requests."""
         return len(self.offsets) - 1
 
-    @property
+    @cached_property
     def request(self) -> NDArray[np.int64]:
         """int64 (m,): the request each row belongs to."""
         return np.repeat(np.arange(self.count), np.diff(self.offsets))
@@ -39,6 +40,8 @@ class Ragged:
 
     def rows(self, first: int, last: int) -> Self:
         """Requests `first` to `last` (exclusive), offsets starting at 0 again."""
+        if (first, last) == (0, self.count):
+            return self
         start, end = self.offsets[first], self.offsets[last]
         return self._with(self.offsets[first : last + 1] - start, lambda column: column[start:end])
 

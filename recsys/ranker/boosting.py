@@ -47,8 +47,12 @@ def boost(
         valid_sets=[sides.judge],
         callbacks=[lightgbm.early_stopping(config.early_stopping_rounds, verbose=False)],
     )
-    text = booster.model_to_string(num_iteration=booster.best_iteration)
-    return lightgbm.Booster(model_str=text)
+    return first_trees(booster, booster.best_iteration)
+
+
+def first_trees(booster: lightgbm.Booster, rounds: int) -> lightgbm.Booster:
+    """A booster of its own with the trees of the first rounds; all, where it has fewer."""
+    return lightgbm.Booster(model_str=booster.model_to_string(num_iteration=rounds))
 
 
 def request_ndcg(score: NDArray[np.float64], judge: FitInputs) -> NDArray[np.float64]:

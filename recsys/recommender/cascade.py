@@ -1,14 +1,15 @@
-"""Ranking in stages: a ranker without the cross-encoder, the cross-encoder, the final ranker.
+"""Ranking in stages: a quick ranker without the cross-encoder, the cross-encoder, the final ranker.
 
-With time enough the final ranker orders all candidates at once. With less, the first ranker orders
+With time enough the final ranker orders all candidates at once. With less, the quick ranker orders
 them, the cross-encoder reads the most promising in chunks for as long as the time allows, and the
-final ranker orders what was read; the others follow in the first ranker's order.
+final ranker orders what was read; the others follow in the first order. Where nothing can be read,
+the ranker without the cross-encoder orders all, by all of its trees if there is time for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
@@ -20,15 +21,26 @@ from recsys.interactions import Candidates
 from recsys.ranker import Ranker, RankerTier
 from recsys.recommender.deadline import Deadline, StepTimes
 from recsys.recommender.point_in_time import PointInTime, ScoredCandidates, Shoppers
+from recsys.recommender.requests import Tier
 from recsys.retrieval import RetrievalQueries
 
 PARTLY_READ: Final = "cross_encoder_partial"
 NOT_READ: Final = "cross_encoder_skipped"
+PARTLY_RANKED: Final = "final_ranker_partial"
 CHUNK: Final = 25
 MARGIN: Final = 1.3
 """How much longer than on average a step may take: it is not begun where less time is left."""
 
+QUICK_ROUNDS: Final = 60
+"""Trees of each member that the quick ranker has."""
+
+OVERHEADS: Final = {"features": 1_000, "read": 15, "rank": 25, "rank quickly": 40}
+"""In candidates, see `StepTimes`: from lists of 5 to 1,000 of them."""
+
 _GAP: Final = 1e-6
+
+Unranked = tuple[Shoppers, RetrievalQueries, Candidates]
+"""Requests with their candidates, before anything is known of these."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,7 @@ class Ranking:
         first_stage: bool (m,), the score is the first ranker's, which knows no cross-encoder.
         lowered: float64 (m,), what was added to the ranker's own score, so that candidates that
             were not read follow those that were.
+        rankers: whose scores they are, by tier.
         degraded: what was skipped.
     """
 
@@ -48,6 +61,7 @@ class Ranking:
     score: NDArray[np.float64]
     first_stage: NDArray[np.bool_]
     lowered: NDArray[np.float64]
+    rankers: Mapping[Tier, Ranker]
     degraded: tuple[str, ...] = ()
 
     @classmethod
@@ -58,7 +72,16 @@ class Ranking:
             ModelError: a feature that the ranker was fitted on is not there.
         """
         score = _predicted(ranker, scored.features)
-        return cls(scored, score, np.zeros(len(score), np.bool_), np.zeros(len(score)))
+        nothing = np.zeros(len(score))
+        return cls(scored, score, nothing.astype(np.bool_), nothing, {Tier.RANKER: ranker})
+
+    @classmethod
+    def without_cross_encoder(cls, ranker: Ranker, scored: ScoredCandidates) -> Self:
+        """All candidates by a ranker that does not know the cross-encoder, as nothing was read."""
+        score = _predicted(ranker, scored.features)
+        rankers = {Tier.RANKER_WITHOUT_CROSS_ENCODER: ranker}
+        everything = np.ones(len(score), np.bool_)
+        return cls(scored, score, everything, np.zeros(len(score)), rankers, (NOT_READ,))
 
 
 class Cascade:
@@ -68,44 +91,78 @@ class Cascade:
         rankers: by tier.
         point: what scores candidates.
         nearest: candidates of a request that the cross-encoder reads at most.
+        times: what the steps take.
     """
 
     def __init__(
-        self, rankers: Mapping[RankerTier, Ranker], point: PointInTime, nearest: int
+        self,
+        rankers: Mapping[RankerTier, Ranker],
+        point: PointInTime,
+        nearest: int,
+        times: StepTimes,
     ) -> None:
         self._final = rankers[RankerTier.FULL]
         self._first = rankers[RankerTier.BI_ENCODER]
+        self._quick = self._first.cut_to(QUICK_ROUNDS)
         self._point = point
         self._nearest = nearest
-        self._times = StepTimes()
+        self._times = times
 
-    def ranked(
-        self,
-        asked: tuple[Shoppers, RetrievalQueries, Candidates],
-        deadline: Deadline,
-        *,
-        nearest_only: bool,
-    ) -> Ranking:
+    def least(self, candidates: int | None) -> dict[str, int]:
+        """The steps that no ranking does without; None for as many candidates as are usual."""
+        rows = self._times.usual("features") if candidates is None else candidates
+        return {"features": rows, "rank quickly": rows}
+
+    def ranked(self, asked: Unranked, deadline: Deadline, *, nearest_only: bool) -> Ranking:
         """The candidates of one request, ranked as well as the time allows.
 
         With `nearest_only` the cross-encoder reads the nearest candidates, else it reads all.
 
         Raises:
-            DeadlineError: there is not even time for the first ranker.
+            DeadlineError: there is not even time for the quick ranker.
         """
         rows = len(asked[2].item)
-        self._times.require(deadline, features=rows, rank=rows)
+        self._times.require(deadline, self.least(rows))
         with self._times.measured("features", rows, deadline):
             scored = self._point.unread(*asked)
         wanted = scored.nearest(self._nearest) if nearest_only else np.ones(rows, np.bool_)
         new = self._point.not_remembered(scored, wanted)
+        if self._fits(scored, new, rows, deadline):
+            scored = self._read(scored, wanted, new, deadline)
+            with self._times.measured("rank", rows, deadline):
+                return Ranking.by(self._final, scored)
+        return self._in_chunks(scored, wanted, new, deadline)
+
+    def rehearse(self, asked: Unranked, deadline: Deadline) -> None:
+        """Take all steps of a call in a hurry with time for them, to learn how long they are."""
+        scored = self._point.unread(*asked)
+        wanted = scored.nearest(self._nearest)
+        new = self._point.not_remembered(scored, wanted)
+        self._in_chunks(scored, wanted, new, deadline)
+
+    def _fits(
+        self, scored: ScoredCandidates, new: NDArray[np.bool_], ranked: int, deadline: Deadline
+    ) -> bool:
+        """Whether there is time to read the candidates `new` (m,), then to rank so many."""
         count = int(new.sum())
-        if deadline.remaining < MARGIN * self._times.expected(read=count, rank=rows):
-            return self._in_chunks(scored, wanted, new, deadline)
+        shopper = int(count > 0 and not self._point.has_read_shopper(scored))
+        steps = {"read the shopper": shopper, "read": count, "rank": ranked}
+        return deadline.remaining >= MARGIN * self._times.expected(steps)
+
+    def _read(
+        self,
+        scored: ScoredCandidates,
+        which: NDArray[np.bool_],
+        new: NDArray[np.bool_],
+        deadline: Deadline,
+    ) -> ScoredCandidates:
+        """After the cross-encoder has read `which` (m,); `new` (m,) is what takes time of it."""
+        count = int(new.sum())
+        if count and not self._point.has_read_shopper(scored):
+            with self._times.measured("read the shopper", 1, deadline):
+                self._point.read_shopper(scored)
         with self._times.measured("read", count, deadline):
-            scored = self._point.read(scored, wanted)
-        with self._times.measured("rank", rows, deadline):
-            return Ranking.by(self._final, scored)
+            return self._point.read(scored, which)
 
     def _in_chunks(
         self,
@@ -116,37 +173,53 @@ class Cascade:
     ) -> Ranking:
         """Read what is `wanted` (m,) chunk by chunk; `new` (m,) is what takes time of it."""
         rows = len(wanted)
-        self._times.require(deadline, rank=rows)
-        with self._times.measured("rank", rows, deadline):
-            first = Ranking.by(self._first, scored)
+        self._times.require(deadline, {"rank quickly": rows})
+        with self._times.measured("rank quickly", rows, deadline):
+            first = Ranking.without_cross_encoder(self._quick, scored)
         promising = np.flatnonzero(wanted)
         promising = promising[np.argsort(-first.score[promising], kind="stable")]
         read = np.zeros(rows, np.bool_)
         for start in range(0, len(promising), CHUNK):
-            chunk = promising[start : start + CHUNK]
-            count = int(new[chunk].sum())
-            needed = self._times.expected(read=count, rank=start + len(chunk))
-            if deadline.remaining < MARGIN * needed:
-                break
             now = np.zeros(rows, np.bool_)
-            now[chunk] = True
-            with self._times.measured("read", count, deadline):
-                scored = self._point.read(scored, now)
+            now[promising[start : start + CHUNK]] = True
+            if not self._fits(scored, new & now, int(read.sum() + now.sum()), deadline):
+                break
+            scored = self._read(scored, now, new & now, deadline)
             read |= now
-        if read.sum() == wanted.sum() and deadline.remaining > self._times.expected(rank=rows):
-            return Ranking.by(self._final, scored)
-        return self._joined(first, scored, read)
+        return self._finished(first, scored, wanted, read, deadline)
 
-    def _joined(self, first: Ranking, scored: ScoredCandidates, read: NDArray[np.bool_]) -> Ranking:
-        """What was read by the final ranker, above the others by the first one."""
+    def _finished(
+        self,
+        first: Ranking,
+        scored: ScoredCandidates,
+        wanted: NDArray[np.bool_],
+        read: NDArray[np.bool_],
+        deadline: Deadline,
+    ) -> Ranking:
+        """The best ranking of what was `read` (m,) of the `wanted` that there is time for."""
+        has_time = deadline.remaining >= MARGIN * self._times.expected({"rank": len(read)})
         if not read.any():
-            return replace(first, first_stage=~read, degraded=(NOT_READ,))
+            if not has_time:
+                return first
+            with self._times.measured("rank", len(read), deadline):
+                return Ranking.without_cross_encoder(self._first, scored)
+        whole = np.array_equal(read, wanted)
+        if not (whole and has_time):
+            return self._joined(first, scored, read, PARTLY_RANKED if whole else PARTLY_READ)
+        with self._times.measured("rank", len(read), deadline):
+            return Ranking.by(self._final, scored)
+
+    def _joined(
+        self, first: Ranking, scored: ScoredCandidates, read: NDArray[np.bool_], degraded: str
+    ) -> Ranking:
+        """What was read by the final ranker, above the others by the first one."""
         score, lowered = first.score.copy(), first.lowered.copy()
         score[read] = _predicted(self._final, scored.features.where(read))
         if not read.all():
             above = score[read].min() - score[~read].max()
             lowered[~read] = min(above - _GAP, 0.0)
-        return Ranking(scored, score + lowered, ~read, lowered, (PARTLY_READ,))
+        rankers = {**first.rankers, Tier.RANKER: self._final}
+        return Ranking(scored, score + lowered, ~read, lowered, rankers, (degraded,))
 
 
 def _predicted(ranker: Ranker, features: FeatureMatrix) -> NDArray[np.float64]:

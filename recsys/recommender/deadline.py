@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Final, Self
 
@@ -29,15 +29,27 @@ class Deadline:
     Attributes:
         at: when the answer has to be ready.
         clock: tells the time now.
+        grace: seconds after `at` in which an answer is still of use, if it can't be ready before.
     """
 
     at: float
     clock: Clock
+    grace: float = 0.0
 
     @classmethod
-    def after(cls, seconds: float, clock: Clock) -> Self:
-        """So many seconds from now."""
-        return cls(clock() + seconds, clock)
+    def after(cls, seconds: float, clock: Clock, at_most: float = float("inf")) -> Self:
+        """So many seconds from now; an answer is wanted after `at_most`, where that is sooner."""
+        soon = min(seconds, at_most)
+        return cls(clock() + soon, clock, seconds - soon)
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it ever comes."""
+        return self.at < float("inf")
+
+    def but(self, seconds: float) -> Deadline:
+        """So many seconds earlier, which are kept for something else."""
+        return replace(self, at=self.at - seconds) if self.is_set else self
 
     @property
     def remaining(self) -> float:
@@ -50,34 +62,51 @@ NO_DEADLINE: Final = Deadline(float("inf"), lambda: 0.0)
 
 
 class StepTimes:
-    """What steps take for one unit of work; a step that was never measured takes no time."""
+    """What steps take by units of work; a step that was never measured takes no time.
 
-    def __init__(self) -> None:
-        self._measured: dict[str, deque[float]] = {}
+    Args:
+        overheads: of some steps, the units that would take as long as all that the step takes
+            however little there is to do.
+    """
+
+    def __init__(self, overheads: Mapping[str, int] | None = None) -> None:
+        self._overheads = overheads or {}
+        self._measured: dict[str, deque[tuple[float, int]]] = {}
         self._expected: dict[str, float] = {}
+        self._usual: dict[str, int] = {}
 
     @contextmanager
     def measured(self, step: str, units: int, deadline: Deadline) -> Iterator[None]:
         """Measure `units` of a step by the deadline's clock."""
         started = deadline.clock()
         yield
-        if units > 0 and deadline is not NO_DEADLINE:
+        if units > 0 and deadline.is_set:
             latest = self._measured.setdefault(step, deque(maxlen=_REMEMBERED))
-            latest.append((deadline.clock() - started) / units)
-            self._expected[step] = median(tuple(latest))
+            spent = deadline.clock() - started
+            latest.append((spent / (units + self._overheads.get(step, 0)), units))
+            seconds, sizes = zip(*latest, strict=True)
+            self._expected[step], self._usual[step] = median(seconds), int(median(sizes))
 
-    def expected(self, **units: int) -> float:
+    def expected(self, steps: Mapping[str, int]) -> float:
         """Seconds that so many units of the named steps will take."""
-        return sum(count * self._expected.get(step, 0.0) for step, count in units.items())
+        return sum(
+            (units + self._overheads.get(step, 0)) * self._expected.get(step, 0.0)
+            for step, units in steps.items()
+            if units
+        )
 
-    def require(self, deadline: Deadline, **units: int) -> None:
+    def usual(self, step: str) -> int:
+        """Units of a step in the median of its latest measurements."""
+        return self._usual.get(step, 0)
+
+    def require(self, deadline: Deadline, steps: Mapping[str, int]) -> None:
         """Go on only with time for so many units of the named steps.
 
         Raises:
             DeadlineError: there is less.
         """
-        if deadline.remaining >= self.expected(**units):
+        if deadline.remaining + deadline.grace >= self.expected(steps):
             return
-        for step in units:
+        for step in steps:
             self._expected[step] = _HOPE * self._expected.get(step, 0.0)
         raise DeadlineError("the call's time would have run out before anything was ranked")

@@ -255,6 +255,14 @@ class PointInTime:
         columns = text_columns(scored.candidates.request, _named(logits))
         return replace(scored, features=scored.features.replacing(columns), logits=logits)
 
+    def read_shopper(self, scored: ScoredCandidates) -> None:
+        """Let the cross-encoder read the shoppers' sides, which `read` needs first."""
+        self.texts.scorer.read_shoppers(scored.sides)
+
+    def has_read_shopper(self, scored: ScoredCandidates) -> bool:
+        """Whether `read_shopper` would take no time."""
+        return self.texts.scorer.has_read(scored.sides)
+
     def not_remembered(
         self, scored: ScoredCandidates, which: NDArray[np.bool_]
     ) -> NDArray[np.bool_]:

@@ -12,16 +12,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from recsys.errors import RequestError, UnknownItemError
+from recsys.errors import RequestError
 from recsys.interactions import DAY_US, Candidates, EventKind, microseconds
 from recsys.page import Composition, PageComposer
 from recsys.ranker import RankerTier
 from recsys.recommender.answers import Compose, TieredAnswers, as_ranked, ranked_pages
 from recsys.recommender.candidates import filled_up, found_by_query, given, with_items
-from recsys.recommender.cascade import Cascade, Ranking
+from recsys.recommender.cascade import OVERHEADS, Cascade, Ranking, Unranked
 from recsys.recommender.clock import Asked, BundleClock
 from recsys.recommender.contents import Contents
-from recsys.recommender.deadline import NO_DEADLINE, Clock, Deadline
+from recsys.recommender.deadline import NO_DEADLINE, Clock, Deadline, StepTimes
 from recsys.recommender.point_in_time import PointInTime, Shoppers
 from recsys.recommender.requests import (
     ItemCard,
@@ -34,15 +34,13 @@ from recsys.recommender.requests import (
     Tier,
 )
 from recsys.recommender.shoppers import ShopperReader
-from recsys.retrieval import RetrievalQueries
+from recsys.recommender.similar_items import similar_items
+from recsys.text import PairScoreCounts
 
 Advance = Callable[[int], None]
-FUSION_CONSTANT: Final = 60
-"""Reciprocal rank fusion's k (Cormack, Clarke and Büttcher, 2009)."""
-
 STALE_BUNDLE: Final = "stale_bundle"
 WARM_UP_EVENTS: Final = 1_000
-WARM_UP_SHOPPERS: Final = 12
+WARM_UP_SHOPPERS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,8 @@ class Recommender:
         latest = int(contents.log.time.max(initial=0)) + DAY_US
         self._clock = BundleClock(horizon, max(microseconds(horizon), latest))
         self._reader = ShopperReader(contents.log, self._clock)
-        self._cascade = Cascade(contents.rankers, self._point, self._nearest)
+        self._times = StepTimes(OVERHEADS)
+        self._cascade = Cascade(contents.rankers, self._point, self._nearest, self._times)
 
     @property
     def version(self) -> str:
@@ -107,10 +106,9 @@ class Recommender:
         return self._catalogue.table
 
     @property
-    def remembered_pairs(self) -> tuple[int, int]:
-        """Pairs of shopper text and item that were to be read: remembered ones, and others."""
-        pairs = self._contents.texts.scorer.pair_scores
-        return pairs.hits, pairs.misses
+    def remembered_pairs(self) -> PairScoreCounts:
+        """How often a remembered score spared the cross-encoder its work, since the warm-up."""
+        return self._contents.texts.scorer.pair_scores.counts
 
     def card(self, item_id: str) -> ItemCard | None:
         """What to show of an item; None for an unknown one."""
@@ -127,9 +125,7 @@ class Recommender:
             RequestError: `as_of` is before the horizon or naive; names the field.
             DeadlineError: the deadline passed, or would have before any ranking was done.
         """
-        asked, compose = self._to_rank([request])
-        ranking = self._cascade.ranked(asked, deadline, nearest_only=True)
-        return self._answers([request], ranking, compose)[0]
+        return self._in_time(request, deadline, lambda: self._to_rank([request]))
 
     def rank(self, request: RankRequest, deadline: Deadline = NO_DEADLINE) -> RankedList:
         """Order the caller's items; see `rank_many`, and `recommend` for the deadline.
@@ -138,22 +134,43 @@ class Recommender:
             RequestError: `as_of` is before the horizon or naive; names the field.
             DeadlineError: the deadline passed, or would have before any ranking was done.
         """
-        asked = self._with_given([request])
-        ranking = self._cascade.ranked(asked, deadline, nearest_only=False)
-        return self._with_unknown(self._answers([request], ranking, as_ranked)[0], request)
+        found = self._in_time(request, deadline, lambda: (self._with_given([request]), as_ranked))
+        return self._with_unknown(found, request)
+
+    def _in_time(
+        self,
+        request: Asked,
+        deadline: Deadline,
+        find: Callable[[], tuple[Unranked, Compose]],
+    ) -> RankedList:
+        """Find a request's candidates, rank them and write the answer, as the time allows."""
+        times = self._times
+        own = len(request.item_ids) if isinstance(request, RankRequest) else None
+        write = "explain" if request.explain else "answer"
+        times.require(deadline, {"retrieve": 1, **self._cascade.least(own), write: 1})
+        with times.measured("retrieve", 1, deadline):
+            asked, compose = find()
+        until = deadline.but(times.expected({write: 1}))
+        ranking = self._cascade.ranked(asked, until, nearest_only=own is None)
+        with times.measured(write, 1, deadline):
+            return self._answers([request], ranking, compose)[0]
 
     def warm_up(self, clock: Clock) -> None:
         """Answer some of the latest shoppers, to fill caches and to learn how long steps take.
 
-        What the cross-encoder said of them is forgotten again.
+        Steps of calls in a hurry are taken, too. What the cross-encoder said is forgotten again.
 
         Args:
             clock: the seconds that deadlines will be given in.
         """
         latest = np.unique(self._log.user[-WARM_UP_EVENTS:])[:WARM_UP_SHOPPERS]
+        endless = Deadline(sys.float_info.max, clock)
         for user in ("", *(self._log.user_ids[row] for row in latest)):
-            self.recommend(RecommendRequest(user_id=user), Deadline(sys.float_info.max, clock))
-        self._contents.texts.scorer.pair_scores.clear()
+            for explain in (False, True):
+                self.recommend(RecommendRequest(user_id=user, explain=explain), endless)
+            self._contents.texts.scorer.forget()
+            self._cascade.rehearse(self._to_rank([RecommendRequest(user_id=user)])[0], endless)
+            self._contents.texts.scorer.forget()
 
     def recommend_many(
         self, requests: Sequence[RecommendRequest], advance: Advance | None = None
@@ -201,7 +218,7 @@ class Recommender:
             for tier in tiers:
                 visible = scored.without_text() if tier == RankerTier.WITHOUT_TEXT else scored
                 ranking = Ranking.by(self._contents.rankers[tier], visible)
-                answers[tier] += self._answers(batch, ranking, compose, tier)
+                answers[tier] += self._answers(batch, ranking, compose)
             found.append(candidates)
             probability.append(self._contents.calibration.probability(scored.cross_encoder))
             if advance:
@@ -250,33 +267,7 @@ class Recommender:
         Raises:
             UnknownItemError: the item is not in the catalogue.
         """
-        row = self._log.item_rows.get(request.item_id)
-        if row is None:
-            raise UnknownItemError("item_id", f"no item {request.item_id!r} in the catalogue")
-        tables = {
-            "text": self._contents.texts.neighbours,
-            "co_occurrence": self._contents.co_occurrence.cosine,
-        }
-        score = np.zeros(len(self._catalogue.item_ids))
-        sources: dict[int, list[str]] = {}
-        for name, table in tables.items():
-            near, _ = table.of(row)
-            score[near] += 1.0 / (FUSION_CONSTANT + 1 + np.arange(len(near)))
-            for item in near:
-                sources.setdefault(int(item), []).append(name)
-        score[~self._catalogue.matches(request.filter)] = 0.0
-        order = np.argsort(-score, kind="stable")[: request.page_size]
-        items = tuple(
-            RankedItem(
-                self._catalogue.item_ids[item],
-                float(score[item]),
-                Tier.NEIGHBOURS,
-                sources=tuple(sorted(sources[int(item)])),
-            )
-            for item in order
-            if score[item] > 0
-        )
-        return RankedList(items, self._version)
+        return similar_items(self._contents, self._version, request)
 
     def text_scores(
         self, requests: Sequence[RecommendRequest], item_ids: Sequence[str]
@@ -298,9 +289,7 @@ class Recommender:
         asked = np.argsort(np.argsort(rows))
         return TextScores(zero_shot.reshape(shape)[:, asked], fine_tuned.reshape(shape)[:, asked])
 
-    def _to_rank(
-        self, batch: Sequence[RecommendRequest]
-    ) -> tuple[tuple[Shoppers, RetrievalQueries, Candidates], Compose]:
+    def _to_rank(self, batch: Sequence[RecommendRequest]) -> tuple[Unranked, Compose]:
         """What is retrieved, as far as each request allows it and filled up; and its pages."""
         shoppers, queries, retrieved = self._retrieved(batch)
         rules = [self._composer.rules.at(self._clock.moment(request.as_of)) for request in batch]
@@ -318,14 +307,12 @@ class Recommender:
 
         return (shoppers, queries, candidates), compose
 
-    def _with_given(
-        self, batch: Sequence[RankRequest]
-    ) -> tuple[Shoppers, RetrievalQueries, Candidates]:
+    def _with_given(self, batch: Sequence[RankRequest]) -> Unranked:
         """The callers' items as candidates, with what would have brought them."""
         shoppers, queries, found = self._retrieved(batch)
         return shoppers, queries, given([self._reader.rows(r.item_ids) for r in batch], found)
 
-    def _retrieved(self, batch: Sequence[Asked]) -> tuple[Shoppers, RetrievalQueries, Candidates]:
+    def _retrieved(self, batch: Sequence[Asked]) -> Unranked:
         shoppers = self._reader.shoppers(batch)
         queries = self._point.queries(shoppers)
         return shoppers, queries, self._point.retriever.retrieve(queries)
@@ -343,20 +330,12 @@ class Recommender:
         return allowed
 
     def _answers(
-        self,
-        batch: Sequence[Asked],
-        ranking: Ranking,
-        compose: Compose,
-        tier: RankerTier = RankerTier.FULL,
+        self, batch: Sequence[Asked], ranking: Ranking, compose: Compose
     ) -> list[RankedList]:
-        rankers = {
-            Tier.RANKER: self._contents.rankers[tier],
-            Tier.RANKER_WITHOUT_CROSS_ENCODER: self._contents.rankers[RankerTier.BI_ENCODER],
-        }
         pages = ranked_pages(ranking, self._contents.calibration, self._catalogue.item_ids, compose)
         answers = []
         for request, page in zip(batch, pages, strict=True):
-            items = page.explained(rankers) if request.explain else page.items
+            items = page.explained(ranking.rankers) if request.explain else page.items
             degraded = self._degraded(request) + ranking.degraded
             answers.append(RankedList(items, self._version, degraded))
         return answers

@@ -152,7 +152,8 @@ class RankedList:
             `stale_bundle`: `as_of` is more than a day past the last event the bundle knows, so
             windows count back from the day after that event. `cross_encoder_partial`,
             `cross_encoder_skipped`: there was no time for it to read all it would have read, or
-            anything.
+            anything. `final_ranker_partial`: it read all, but the final ranker had time for what it
+            read only.
     """
 
     items: tuple[RankedItem, ...]

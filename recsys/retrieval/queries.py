@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,18 @@ from recsys.interactions import (
 )
 
 Matrix = sparse.csr_matrix[np.float32]
+
+
+class RecentItems(NamedTuple):
+    """Items of shoppers by request, most recent first; arrays of one length.
+
+    `place` counts from 0 within a request.
+    """
+
+    request: NDArray[np.int64]
+    item: NDArray[np.int32]
+    age_days: NDArray[np.float64]
+    place: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,8 @@ class RetrievalQueries:
 
     def rows(self, first: int, last: int) -> RetrievalQueries:
         """Requests `first` to `last` (exclusive)."""
+        if (first, last) == (0, self.count):
+            return self
         shown, searched = self.shown, self.searched
         vectors, tastes, bought = self.query_vectors, self.tastes, self.similar_bought
         return RetrievalQueries(
@@ -78,6 +92,14 @@ class RetrievalQueries:
     def latest(self) -> NDArray[np.int64]:
         """The `latest_events` of `visible`."""
         return latest_events(self.visible)
+
+    @cached_property
+    def recent(self) -> RecentItems:
+        """The distinct items of `visible`, with the time of the last event of each."""
+        history, last = self.visible, self.latest
+        request = history.request[last]
+        age_days = (self.as_of[request] - history.time[last]) / DAY_US
+        return RecentItems(request, history.item[last], age_days, place_in_run(request))
 
     @cached_property
     def has_query(self) -> NDArray[np.bool_]:
@@ -124,14 +146,12 @@ def recent_items(queries: RetrievalQueries, limit: int, half_life_days: float | 
 
     The weight is 0.5 ** (days since the item's last event / half_life_days); 1 without half-life.
     """
-    history, last = queries.visible, queries.latest
-    last = last[place_in_run(history.request[last]) < limit]
-    request = history.request[last]
-    lists = ItemLists.grouped(request, history.item[last], queries.count)
+    recent = queries.recent
+    kept = recent.place < limit
+    lists = ItemLists.grouped(recent.request[kept], recent.item[kept], queries.count)
     if half_life_days is None:
         return Seeds.equal(lists)
-    age_days = (queries.as_of[request] - history.time[last]) / DAY_US
-    return Seeds(lists, np.exp2(-age_days / half_life_days))
+    return Seeds(lists, np.exp2(-recent.age_days[kept] / half_life_days))
 
 
 def looked_at_and_recent(

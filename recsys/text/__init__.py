@@ -7,7 +7,7 @@ from recsys.text.cross_encoder import CLICK, PURCHASE, CrossEncoder, CrossEncode
 from recsys.text.encode import autocast, encode_states, encode_vectors
 from recsys.text.kernels import fastest, sample_seconds
 from recsys.text.mapped_tensors import map_tensors
-from recsys.text.pair_scores import PairScores
+from recsys.text.pair_scores import PairScoreCounts, PairScores
 from recsys.text.pretrained import load_bert, load_tokenizer, locate
 from recsys.text.render import (
     ShopperTextKind,
@@ -27,6 +27,7 @@ __all__ = [
     "Calibration",
     "CrossEncoder",
     "CrossEncoderShape",
+    "PairScoreCounts",
     "PairScores",
     "ShopperSide",
     "ShopperTextKind",

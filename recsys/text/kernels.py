@@ -41,7 +41,9 @@ def sample_seconds(scorer: TextScorer, clock: Callable[[], float]) -> dict[Preci
     """Median seconds, in each precision, of scoring drawn items for a shopper with drawn titles."""
     found = {}
     for precision in _PRECISIONS:
-        fresh = replace(scorer, precision=precision, pair_scores=PairScores(0))
+        fresh = replace(
+            scorer, precision=precision, pair_scores=PairScores(0), remembered_shoppers=0
+        )
         taken = []
         for run in range(RUNS + 1):
             asked = _drawn(fresh, run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from threading import Lock
 from typing import Final
 
@@ -16,6 +17,21 @@ Items = NDArray[np.int32]
 Logits = NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class PairScoreCounts:
+    """How often remembered scores spared the cross-encoder its work.
+
+    Attributes:
+        hits: pairs that were asked for and known.
+        misses: pairs that were asked for and not known.
+        size: pairs that are known now.
+    """
+
+    hits: int
+    misses: int
+    size: int
+
+
 class PairScores:
     """Remembers the logits of (shopper text, item) pairs, by shopper text; for several threads.
 
@@ -24,10 +40,6 @@ class PairScores:
 
     Args:
         capacity: pairs that are kept; 0 remembers nothing.
-
-    Attributes:
-        hits: pairs that were asked for and known.
-        misses: pairs that were asked for and not known.
     """
 
     def __init__(self, capacity: int = DEFAULT_CAPACITY) -> None:
@@ -35,12 +47,14 @@ class PairScores:
         self._kept: OrderedDict[bytes, tuple[Items, Logits]] = OrderedDict()
         self._pairs = 0
         self._lock = Lock()
-        self.hits = 0
-        self.misses = 0
+        self._hits = 0
+        self._misses = 0
 
-    def __len__(self) -> int:
-        """Pairs that are known."""
-        return self._pairs
+    @property
+    def counts(self) -> PairScoreCounts:
+        """What happened since the start, or the last `clear`."""
+        with self._lock:
+            return PairScoreCounts(self._hits, self._misses, self._pairs)
 
     def known(self, shopper: bytes, items: Items) -> Logits:
         """Logits float32 (k, 2) of the pairs with `items` (k,); NaN for those not known."""
@@ -52,8 +66,8 @@ class PairScores:
             place, hit = _places(own, items)
             found[hit] = logits[place[hit]]
             hits = int(hit.sum())
-            self.hits += hits
-            self.misses += len(items) - hits
+            self._hits += hits
+            self._misses += len(items) - hits
         return found
 
     def has(self, shopper: bytes, items: Items) -> NDArray[np.bool_]:
@@ -63,10 +77,10 @@ class PairScores:
         return _places(own, items)[1]
 
     def clear(self) -> None:
-        """Forget everything but the counts."""
+        """Forget everything, the counts too."""
         with self._lock:
             self._kept.clear()
-            self._pairs = 0
+            self._pairs = self._hits = self._misses = 0
 
     def add(self, shopper: bytes, items: Items, logits: Logits) -> None:
         """Remember the logits float32 (k, 2) of the pairs with `items` (k,), distinct."""

@@ -19,6 +19,7 @@ from recsys.text.joined_layers import JoinedLayers
 from recsys.text.length_groups import LengthGroups
 from recsys.text.pair_scores import PairScores
 from recsys.text.plain_pass import PlainLayers
+from recsys.text.remembered_sides import DEFAULT_CAPACITY, RememberedSides
 from recsys.text.render import ShopperTexts
 from recsys.text.shopper_side import ShopperSide
 from recsys.text.tables import StateTable, TokenTable
@@ -38,6 +39,7 @@ class TextScorer:
         query_max_tokens: tokens of a query that are read.
         precision: of the forward pass.
         pair_scores: what was computed before by this very scorer.
+        remembered_shoppers: whose sides, as this very scorer read them lately, are kept at most.
     """
 
     model: CrossEncoder
@@ -46,6 +48,7 @@ class TextScorer:
     query_max_tokens: int
     precision: Precision
     pair_scores: PairScores = field(default_factory=PairScores)
+    remembered_shoppers: int = DEFAULT_CAPACITY
 
     def scores(
         self, shoppers: ShopperTexts, candidates: Candidates, advance: Advance | None = None
@@ -77,6 +80,24 @@ class TextScorer:
                 ),
             ]
         )
+
+    def read_shoppers(self, shoppers: ShopperTexts) -> None:
+        """Read the shoppers' sides, which `scores` then finds remembered."""
+        for request in range(shoppers.count):
+            self._shopper_side(shoppers, request)
+
+    def has_read(self, shoppers: ShopperTexts) -> bool:
+        """Whether `read_shoppers` has nothing to do."""
+        return all(self._named(shoppers, i) in self._sides for i in range(shoppers.count))
+
+    def forget(self) -> None:
+        """Be as new: nothing is remembered, and nothing was asked for."""
+        self.pair_scores.clear()
+        self._sides.clear()
+
+    @cached_property
+    def _sides(self) -> RememberedSides:
+        return RememberedSides(self.remembered_shoppers)
 
     @cached_property
     def _layers(self) -> JoinedLayers | PlainLayers:
@@ -121,6 +142,10 @@ class TextScorer:
         return result
 
     def _shopper_side(self, shoppers: ShopperTexts, request: int) -> ShopperSide:
+        named = self._named(shoppers, request)
+        return self._sides.of(named, lambda: self._read_shopper(shoppers, request))
+
+    def _read_shopper(self, shoppers: ShopperTexts, request: int) -> ShopperSide:
         own = slice(int(shoppers.offsets[request]), int(shoppers.offsets[request + 1]))
         rows = torch.from_numpy(shoppers.segments[own])
         items, table = len(self.states.offsets) - 1, self.states

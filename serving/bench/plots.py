@@ -37,9 +37,15 @@ def plot_text_scoring(found: TextScoring, path: Path) -> None:
 
 
 def plot_serving(found: ServingPath, path: Path) -> None:
-    """Where the time of one call goes."""
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    axes: Axes = figure.subplots()
+    """Where the time of one call goes, and latency against candidates."""
+    figure = Figure(figsize=(12, 3.4), layout="constrained")
+    steps, sizes = figure.subplots(1, 2, width_ratios=(3, 2))
+    _plot_steps(found, steps)
+    _plot_ranks(found, sizes)
+    figure.savefig(path, dpi=150)
+
+
+def _plot_steps(found: ServingPath, axes: Axes) -> None:
     names = list(found.steps_ms)
     bars = axes.barh(names, [found.steps_ms[name] for name in names])
     axes.bar_label(bars, fmt="%.1f ms", padding=3)
@@ -50,7 +56,15 @@ def plot_serving(found: ServingPath, path: Path) -> None:
         f"A call of Recommend: {found.candidates:,.0f} candidates, {found.read:.0f} of them read",
         fontsize=10,
     )
-    figure.savefig(path, dpi=150)
+
+
+def _plot_ranks(found: ServingPath, axes: Axes) -> None:
+    axes.plot([r.items for r in found.ranks], [r.p50_ms for r in found.ranks], marker="o")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("items, all of them read by the cross-encoder")
+    axes.set_ylabel("milliseconds, median, one client")
+    axes.set_title("A call of Rank", fontsize=10)
 
 
 def _others(name: str, cost: Cost) -> str:

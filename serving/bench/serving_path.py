@@ -4,38 +4,27 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from pydantic import BaseModel
-from sentence_transformers import CrossEncoder as PeerCrossEncoder
 
 from recsys import v1
 from recsys.bundle import Manifest
 from recsys.errors import DeadlineError, RecsysError
-from recsys.ranker import Ranker
-from recsys.recommender import Contents, PointInTime, Recommender, RecommendRequest, Retriever
-from recsys.text import locate, render_items
+from recsys.recommender import Contents, Recommender
+from serving.bench.call_steps import CANDIDATES_SIDE, SHOPPERS_SIDE, peer_ms, steps_of_a_call
 from serving.bench.machine import Machine, this_machine
 from serving.bench.server_process import running_server
 from serving.client import RecommendationClient
 
 PEER_CALLS: Final = 7
 DEADLINES_MS: Final = (15, 25, 50, 100)
-STEPS: Final[tuple[tuple[type, str, str], ...]] = (
-    (PointInTime, "queries", "taste and query vectors"),
-    (Retriever, "retrieve", "retrieval"),
-    (PointInTime, "unread", "features"),
-    (PointInTime, "read", "cross-encoder, state reads included"),
-    (Ranker, "predict", "LightGBM"),
-)
-"""Public methods that a call goes through, and what they are called in the picture."""
-
-OTHERS: Final = "filters, page, messages"
+RANKED: Final = (10, 30, 100, 300, 1_000)
+RANK_CALLS: Final = 20
 GRPC: Final = "gRPC and client"
 
 
@@ -68,6 +57,14 @@ class UnderDeadline(BaseModel):
     p99_ms: float
 
 
+class RankLatency(BaseModel):
+    """Calls of `Rank` with a number of items, all of which the cross-encoder reads."""
+
+    items: int
+    calls: int
+    p50_ms: float
+
+
 class ServingPath(BaseModel):
     """All figures of a run."""
 
@@ -89,6 +86,8 @@ class ServingPath(BaseModel):
     the other steps as above."""
 
     deadlines: list[UnderDeadline]
+    ranks: list[RankLatency]
+    """By ascending number of items, one client."""
 
 
 def measure_serving(
@@ -108,18 +107,20 @@ def measure_serving(
     contents = Contents.load(bundle)
     manifest = Manifest.read(bundle)
     recommender = Recommender(contents, manifest.version, manifest.horizon)
-    users = _latest_users(contents, calls * 2)
+    users = _latest_users(contents, calls * max(2, len(DEADLINES_MS)))
     loads = []
     for count in clients:
         with running_server(registry, "--workers", "2") as address:
             loads.append(_load(address, users[: calls * (1 if count == 1 else 2)], count))
     with running_server(registry) as address:
-        deadlines = [_under_deadline(address, users[:calls], ms) for ms in DEADLINES_MS]
-    steps, candidates, read = _steps(recommender, contents, users[:calls])
+        turns = enumerate(DEADLINES_MS)
+        deadlines = [_under_deadline(address, users[i * calls :][:calls], ms) for i, ms in turns]
+        ranks = _ranks(address, contents, users)
+    steps, candidates, read = steps_of_a_call(recommender, contents, users[:calls])
     alone = next(load for load in loads if load.clients == min(clients))
     steps[GRPC] = max(alone.p50_ms - sum(steps.values()), 0.0)
-    reading = STEPS[3][2]
-    peer = _peer_ms(contents, users[:PEER_CALLS], round(read))
+    others = sum(steps.values()) - steps[SHOPPERS_SIDE] - steps[CANDIDATES_SIDE]
+    peer = peer_ms(contents, users[:PEER_CALLS], round(read))
     return ServingPath(
         machine=this_machine(),
         bundle=recommender.version,
@@ -128,8 +129,9 @@ def measure_serving(
         read=read,
         loads=loads,
         steps_ms=steps,
-        with_peer_ms=sum(steps.values()) - steps[reading] + peer,
+        with_peer_ms=others + peer,
         deadlines=deadlines,
+        ranks=ranks,
     )
 
 
@@ -186,79 +188,26 @@ def _under_deadline(address: str, users: Sequence[str], milliseconds: int) -> Un
     )
 
 
+def _ranks(address: str, contents: Contents, users: Sequence[str]) -> list[RankLatency]:
+    """`Rank` with more and more of the shop's items, drawn anew for each call."""
+    rng = np.random.default_rng(0)
+    item_ids = np.array(contents.catalogue.item_ids)
+    found = []
+    with RecommendationClient(address, 10.0) as client:
+        for size in np.minimum(RANKED, len(item_ids)).tolist():
+            taken = []
+            for user in users[:RANK_CALLS]:
+                drawn = rng.choice(item_ids, size, replace=False).tolist()
+                request = v1.RankRequest(user_id=user, item_ids=drawn)
+                started = time.perf_counter()
+                client.rank(request)
+                taken.append(1_000 * (time.perf_counter() - started))
+            found.append(RankLatency(items=size, calls=len(taken), p50_ms=float(np.median(taken))))
+    return found
+
+
 def _latest_users(contents: Contents, count: int) -> list[str]:
     """The shoppers active last, again and again where there are too few."""
     _, first = np.unique(contents.log.user[::-1], return_index=True)
     rows = contents.log.user[::-1][np.sort(first)]
     return [contents.log.user_ids[row] for row in np.resize(rows, count)]
-
-
-def _steps(
-    recommender: Recommender, contents: Contents, users: Sequence[str]
-) -> tuple[dict[str, float], float, float]:
-    """Median milliseconds of each step in process, candidates, and how many were read."""
-    seconds: dict[str, list[float]] = {}
-    sizes: list[tuple[int, int]] = []
-    totals = []
-    with _timed(seconds, sizes):
-        for user in users:
-            recommender.recommend(RecommendRequest(user_id=user))
-        for times in seconds.values():
-            times.clear()
-        sizes.clear()
-        contents.texts.scorer.pair_scores.clear()
-        for user in users:
-            started = time.perf_counter()
-            recommender.recommend(RecommendRequest(user_id=user))
-            totals.append(time.perf_counter() - started)
-    found = {name: 1_000 * float(np.median(times)) for name, times in seconds.items()}
-    found[OTHERS] = max(1_000 * float(np.median(totals)) - sum(found.values()), 0.0)
-    candidates, read = np.mean(sizes, axis=0).tolist()
-    return found, candidates, read
-
-
-@contextmanager
-def _timed(seconds: dict[str, list[float]], sizes: list[tuple[int, int]]) -> Iterator[None]:
-    """Time the steps' methods for as long as the block runs."""
-    originals: list[tuple[type, str, Callable[..., Any]]] = []
-    for owner, method, name in STEPS:
-        original = getattr(owner, method)
-        originals.append((owner, method, original))
-        setattr(owner, method, _timing(original, seconds.setdefault(name, []), sizes))
-    try:
-        yield
-    finally:
-        for owner, method, original in originals:
-            setattr(owner, method, original)
-
-
-def _timing(
-    original: Callable[..., Any], times: list[float], sizes: list[tuple[int, int]]
-) -> Callable[..., Any]:
-    def timed(*arguments: Any) -> Any:
-        started = time.perf_counter()
-        result = original(*arguments)
-        times.append(time.perf_counter() - started)
-        if original.__name__ == "read":
-            sizes.append((len(arguments[2]), int(arguments[2].sum())))
-        return result
-
-    return timed
-
-
-def _peer_ms(contents: Contents, users: Sequence[str], read: int) -> float:
-    """Median milliseconds of the peer for so many items with the shoppers' latest titles."""
-    text = contents.configuration.text
-    peer = PeerCrossEncoder(locate(text.pretrained), num_labels=1, device="cpu")
-    titles = render_items(contents.catalogue.table)
-    rng = np.random.default_rng(0)
-    taken = []
-    for user in users:
-        rows = contents.log.histories(np.array([contents.log.user_rows[user]])).item[::-1]
-        latest = list(dict.fromkeys(rows.tolist()))[: text.shopper_max_segments]
-        shopper = ". ".join(titles[row] for row in latest)
-        pairs = [(shopper, titles[row]) for row in rng.integers(0, len(titles), read)]
-        started = time.perf_counter()
-        peer.predict(pairs)
-        taken.append(1_000 * (time.perf_counter() - started))
-    return float(np.median(taken))

@@ -148,7 +148,7 @@ class Task:
         join, precision = model.shape.join_layer, self.scorer.precision
         states = encode_states(model.bert, self._tokens, layer=join, precision=precision)
         tokenizer = self.scorer.tokenizer
-        scorer = TextScorer(model, states, tokenizer, 32, precision, PairScores(0))
+        scorer = TextScorer(model, states, tokenizer, 32, precision, PairScores(0), 0)
         items = np.arange(len(self.items), dtype=np.int32)
         offsets = np.array([0, len(items)])
         ranks = np.zeros((len(items), 0), np.int32)

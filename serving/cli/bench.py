@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -12,10 +12,19 @@ from serving.cli.bench_scale import app as scale_app
 from serving.cli.output import RESULTS, JsonOption, new_app
 
 if TYPE_CHECKING:
+    from recsys.recommender import Contents
     from serving.bench.item_states import StoredStates
     from serving.bench.serving_path import ServingPath
+    from serving.bench.speed_tables import Benchmarks
     from serving.bench.text_scoring import TextScoring
     from serving.bench.training import TrainingSpeed
+
+REPEATS: Final = 7
+CALLS: Final = 300
+CLIENTS: Final = (1, 8)
+GROUPS: Final = 256
+SEED: Final = 1
+"""Defaults."""
 
 app = new_app()
 RegistryOption = Annotated[Path, typer.Option(help="Its current bundle is measured.")]
@@ -26,12 +35,34 @@ def bench() -> None:
     """Measure a bundle on this machine; run nothing else beside it."""
 
 
+@app.command("all")
+def everything(
+    registry: RegistryOption,
+    out: OutOption = Path("bench"),
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Encoder, serving and training with their defaults, and speed.md, the tables of the README.
+
+    Example: recsys bench all --registry shop/registry --out bench
+    """
+    from serving.bench.speed_tables import Benchmarks  # noqa: PLC0415
+
+    found = Benchmarks(
+        encoder=_encoder(registry, out, repeats=REPEATS, seed=SEED),
+        serving=_serving(registry, out, calls=CALLS, clients=CLIENTS),
+        training=_training(registry, out, groups=GROUPS, seed=SEED),
+    )
+    (out / "speed.md").write_text(found.markdown(), encoding="utf-8")
+    printed(found, _show_everything, as_json=as_json)
+
+
 @app.command()
 def encoder(
     registry: RegistryOption,
     out: OutOption = Path("bench"),
-    repeats: Annotated[int, typer.Option(min=5, help="Runs of each median.")] = 7,
-    seed: Annotated[int, typer.Option(min=0, help="Of the texts that are drawn.")] = 1,
+    repeats: Annotated[int, typer.Option(min=5, help="Runs of each median.")] = REPEATS,
+    seed: Annotated[int, typer.Option(min=0, help="Of the texts that are drawn.")] = SEED,
     *,
     as_json: JsonOption = False,
 ) -> None:
@@ -39,20 +70,7 @@ def encoder(
 
     Example: recsys bench encoder --registry shop/registry --out bench
     """
-    from recsys.recommender import Contents  # noqa: PLC0415
-    from recsys.text import render_items  # noqa: PLC0415
-    from serving.bench.plots import plot_text_scoring  # noqa: PLC0415
-    from serving.bench.text_scoring import measure_text_scoring  # noqa: PLC0415
-    from serving.loading import verified_bundle  # noqa: PLC0415
-    from training.process import set_up_process  # noqa: PLC0415
-
-    set_up_process()
-    contents = Contents.load(verified_bundle(registry))
-    titles = render_items(contents.catalogue.table)
-    config = contents.configuration.text
-    out.mkdir(parents=True, exist_ok=True)
-    found = measure_text_scoring(contents.texts.scorer, titles, config, out, repeats, seed)
-    plot_text_scoring(found, written(found, out, "encoder") / "encoder.png")
+    found = _encoder(registry, out, repeats=repeats, seed=seed)
     printed(found, _show_encoder, as_json=as_json)
 
 
@@ -60,7 +78,7 @@ def encoder(
 def serving(
     registry: RegistryOption,
     out: OutOption = Path("bench"),
-    calls: Annotated[int, typer.Option(min=20, help="Calls of one client.")] = 300,
+    calls: Annotated[int, typer.Option(min=20, help="Calls of one client.")] = CALLS,
     clients: Annotated[list[int] | None, typer.Option(min=1, help="May be repeated.")] = None,
     *,
     as_json: JsonOption = False,
@@ -69,14 +87,7 @@ def serving(
 
     Example: recsys bench serving --registry shop/registry --clients 1 --clients 8
     """
-    from serving.bench.plots import plot_serving  # noqa: PLC0415
-    from serving.bench.serving_path import measure_serving  # noqa: PLC0415
-    from serving.loading import verified_bundle  # noqa: PLC0415
-    from training.process import set_up_process  # noqa: PLC0415
-
-    set_up_process()
-    found = measure_serving(registry, verified_bundle(registry), calls, clients or [1, 8])
-    plot_serving(found, written(found, out, "serving") / "serving.png")
+    found = _serving(registry, out, calls=calls, clients=tuple(clients or CLIENTS))
     printed(found, _show_serving, as_json=as_json)
 
 
@@ -84,8 +95,8 @@ def serving(
 def training(
     registry: RegistryOption,
     out: OutOption = Path("bench"),
-    groups: Annotated[int, typer.Option(min=16, help="Of 16 pairs each, to learn from.")] = 256,
-    seed: Annotated[int, typer.Option(min=0, help="Of the pairs that are drawn.")] = 1,
+    groups: Annotated[int, typer.Option(min=16, help="Of 16 pairs each, to learn from.")] = GROUPS,
+    seed: Annotated[int, typer.Option(min=0, help="Of the pairs that are drawn.")] = SEED,
     *,
     as_json: JsonOption = False,
 ) -> None:
@@ -93,18 +104,59 @@ def training(
 
     Example: recsys bench training --registry shop/registry
     """
-    from recsys.recommender import Contents  # noqa: PLC0415
+    found = _training(registry, out, groups=groups, seed=seed)
+    printed(found, _show_training, as_json=as_json)
+
+
+def _encoder(registry: Path, folder: Path, *, repeats: int, seed: int) -> TextScoring:
     from recsys.text import render_items  # noqa: PLC0415
-    from serving.bench.training import measure_training  # noqa: PLC0415
+    from serving.bench.plots import plot_text_scoring  # noqa: PLC0415
+    from serving.bench.text_scoring import measure_text_scoring  # noqa: PLC0415
+
+    contents = _contents(registry)
+    titles = render_items(contents.catalogue.table)
+    config = contents.configuration.text
+    found = measure_text_scoring(contents.texts.scorer, titles, config, folder, repeats, seed)
+    plot_text_scoring(found, written(found, folder, "encoder") / "encoder.png")
+    return found
+
+
+def _serving(registry: Path, folder: Path, *, calls: int, clients: tuple[int, ...]) -> ServingPath:
+    from serving.bench.plots import plot_serving  # noqa: PLC0415
+    from serving.bench.serving_path import measure_serving  # noqa: PLC0415
     from serving.loading import verified_bundle  # noqa: PLC0415
     from training.process import set_up_process  # noqa: PLC0415
 
     set_up_process()
-    contents = Contents.load(verified_bundle(registry))
+    found = measure_serving(registry, verified_bundle(registry), calls, clients)
+    plot_serving(found, written(found, folder, "serving") / "serving.png")
+    return found
+
+
+def _training(registry: Path, folder: Path, *, groups: int, seed: int) -> TrainingSpeed:
+    from recsys.text import render_items  # noqa: PLC0415
+    from serving.bench.training import measure_training  # noqa: PLC0415
+
+    contents = _contents(registry)
     titles = render_items(contents.catalogue.table)
     found = measure_training(titles, contents.configuration, groups, seed)
-    written(found, out, "training")
-    printed(found, _show_training, as_json=as_json)
+    written(found, folder, "training")
+    return found
+
+
+def _contents(registry: Path) -> Contents:
+    from recsys.recommender import Contents  # noqa: PLC0415
+    from serving.loading import verified_bundle  # noqa: PLC0415
+    from training.process import set_up_process  # noqa: PLC0415
+
+    set_up_process()
+    return Contents.load(verified_bundle(registry))
+
+
+def _show_everything(found: Benchmarks) -> None:
+    _show_encoder(found.encoder)
+    _show_serving(found.serving)
+    _show_training(found.training)
 
 
 def _show_encoder(found: TextScoring) -> None:

@@ -11,15 +11,17 @@ from pydantic import BaseModel
 from rich import box
 from rich.table import Table
 
-from serving.cli.output import RESULTS, print_json
+from serving.cli.output import RESULTS, print_json, results_folder
 
 Found = TypeVar("Found", bound=BaseModel)
-OutOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder for figures and plots.")]
+OutOption = Annotated[
+    Path,
+    typer.Option(metavar="DIR", help="Folder for figures and plots.", callback=results_folder),
+]
 
 
 def written(found: BaseModel, out: Path, name: str) -> Path:
-    """The folder, made if need be, with the figures in it as `name`.json."""
-    out.mkdir(parents=True, exist_ok=True)
+    """The folder, with the figures in it as `name`.json."""
     (out / f"{name}.json").write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return out
 

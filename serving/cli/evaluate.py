@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serving.cli.output import NOTES, RESULTS, JsonOption, new_app, print_json
+from serving.cli.output import NOTES, RESULTS, JsonOption, new_app, print_json, results_folder
 from serving.cli.times import parse_time
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def evaluate(  # noqa: PLR0913
 
     options = EvaluationOptions(start, end, max_customers, seed)
     recommender = open_recommender(registry, bundle)
-    folder = _folder(out or registry / "reports" / recommender.version)
+    folder = results_folder(out or registry / "reports" / recommender.version)
     with Progress(console=NOTES) as progress:
         report = run(dataset, recommender, options, progress)
     files = save_report(report, folder)
@@ -71,18 +71,6 @@ def evaluate(  # noqa: PLR0913
         print_json(report.model_dump(mode="json") | files)
     else:
         show(report, files)
-
-
-def _folder(out: Path) -> Path:
-    from recsys.errors import ConfigurationError  # noqa: PLC0415
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"the report can't be written to {out} ({error}); choose another folder with --out"
-        ) from error
-    return out
 
 
 def show(report: EvaluationReport, files: dict[str, Path]) -> None:

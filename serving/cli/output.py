@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import date
+from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated
 
 import typer
@@ -32,6 +34,25 @@ def new_app() -> typer.Typer:
 def print_json(result: Mapping[str, object]) -> None:
     """Print `result` as one JSON object on one line of stdout; dates as ISO 8601, paths as text."""
     typer.echo(json.dumps(result, default=_plain, ensure_ascii=False))
+
+
+def results_folder(out: Path) -> Path:
+    """The folder of `--out`, made if need be; look before the long work, not after it.
+
+    Raises:
+        ConfigurationError: it can't be made, or nothing can be written to it.
+    """
+    from recsys.errors import ConfigurationError  # noqa: PLC0415
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise ConfigurationError(
+            f"the results can't be written to {out} ({error}); choose another folder with --out"
+        ) from error
+    return out
 
 
 def _plain(value: object) -> str:

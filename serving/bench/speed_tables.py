@@ -1,0 +1,143 @@
+"""The benchmarks as the README shows them: tables in Markdown, from the figures of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final, Self
+
+from pydantic import BaseModel
+
+from serving.bench.serving_path import Load, ServingPath, UnderDeadline
+from serving.bench.text_scoring import Cost, TextScoring
+from serving.bench.training import TrainingSpeed
+
+LARGEST: Final = 1_000
+"""Candidates of the sweep that the text speaks of."""
+
+
+class Benchmarks(BaseModel):
+    """One run of each."""
+
+    encoder: TextScoring
+    serving: ServingPath
+    training: TrainingSpeed
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """What `recsys bench all --out` wrote into `folder`.
+
+        Raises:
+            OSError, ValueError: a file is missing or not such a file.
+        """
+        return cls(
+            encoder=TextScoring.model_validate_json((folder / "encoder.json").read_bytes()),
+            serving=ServingPath.model_validate_json((folder / "serving.json").read_bytes()),
+            training=TrainingSpeed.model_validate_json((folder / "training.json").read_bytes()),
+        )
+
+    def markdown(self) -> str:
+        """The tables, each with what it was measured on, ending in a line break."""
+        parts = [
+            self._machine(),
+            _table(_SCORING, map(_scoring_row, self._peered())),
+            self._other_figures(),
+            _table(self._serving_head(), map(_load_row, self.serving.loads)),
+            self._steps(),
+            _table(_DEADLINES, map(_deadline_row, self.serving.deadlines)),
+        ]
+        return "\n\n".join(parts) + "\n"
+
+    def _machine(self) -> str:
+        machine, encoder = self.encoder.machine, self.encoder
+        tokens = self._peered()[0].item_tokens
+        return (
+            f"{machine.cpu}, {machine.cores} cores, {machine.threads} threads for a call alone, "
+            f"{machine.capability}; {encoder.precision}, medians of {encoder.repeats}; the shop's "
+            f"own texts, {tokens:.0f} tokens an item on average."
+        )
+
+    def _peered(self) -> list[Cost]:
+        return [cost for cost in self.encoder.costs if cost.peer_ms is not None]
+
+    def _other_figures(self) -> str:
+        largest = next(
+            cost
+            for cost in self.encoder.costs
+            if cost.case == "candidates" and cost.candidates == LARGEST
+        )
+        training, embedding = self.training, self.encoder.embedding
+        return (
+            f"{LARGEST:,} candidates take {largest.two_part_ms:.0f} ms. Fine-tuning learns from "
+            f"{training.this_product:,.0f} pairs a second, sentence-transformers' "
+            f"`CrossEncoderTrainer` from {training.sentence_transformers:,.0f}; the catalogue is "
+            f"embedded at {embedding.this_product:,.0f} texts a second, "
+            f"`SentenceTransformer.encode` does {embedding.sentence_transformers:,.0f}."
+        )
+
+    def _serving_head(self) -> Sequence[str]:
+        found = self.serving
+        name = (
+            f"`Recommend` through the server, {found.items:,} items, {found.candidates:.0f} "
+            f"candidates, {found.read:.0f} of them read by the cross-encoder"
+        )
+        return (name, "calls a second", "p50", "p99", "errors")
+
+    def _steps(self) -> str:
+        steps = (f"{name} {spent:.1f}" for name, spent in self.serving.steps_ms.items())
+        ranks = (f"{one.p50_ms:.0f} ms for {one.items:,}" for one in self.serving.ranks)
+        return (
+            f"Milliseconds of a call, one client: {', '.join(steps)}. With sentence-transformers' "
+            f"cross-encoder in its place, the same call takes {self.serving.with_peer_ms:,.0f}. "
+            f"`Rank`, which reads every item of the caller's: {', '.join(ranks)}."
+        )
+
+
+_SCORING: Final = (
+    "scoring 100 candidates by text",
+    "this product",
+    "the same weights read pair by pair",
+    "`CrossEncoder.predict`",
+    "ratios",
+)
+_DEADLINES: Final = (
+    "deadline, one client",
+    "calls",
+    "read in full",
+    "read in part",
+    "not read",
+    "`DEADLINE_EXCEEDED`",
+    "late",
+    "p99",
+)
+
+
+def _scoring_row(cost: Cost) -> Sequence[str]:
+    plain, peer = cost.plain_ms or 0.0, cost.peer_ms or 0.0
+    items = "" if "real" in cost.case else f", items of {cost.item_tokens:.0f} tokens"
+    return (
+        f"{cost.shopper_tokens} tokens of the shopper{items}",
+        f"{cost.two_part_ms:.0f} ms",
+        f"{plain:,.0f} ms",
+        f"{peer:,.0f} ms",
+        f"{plain / cost.two_part_ms:.0f} x, {peer / cost.two_part_ms:.0f} x",
+    )
+
+
+def _load_row(load: Load) -> Sequence[str]:
+    clients = "one client" if load.clients == 1 else f"{load.clients} clients"
+    beside = "" if load.clients == 1 else ", beside the server on its cores"
+    latencies = (f"{one:.0f} ms" for one in (load.p50_ms, load.p99_ms))
+    return (clients + beside, f"{load.calls_per_second:.1f}", *latencies, f"{load.errors}")
+
+
+def _deadline_row(one: UnderDeadline) -> Sequence[str]:
+    partly = one.degraded.get("cross_encoder_partial", 0)
+    unread = one.degraded.get("cross_encoder_skipped", 0)
+    counts = (one.calls, one.full, partly, unread, one.exceeded, one.late)
+    return (f"{one.deadline_ms} ms", *(f"{count:,}" for count in counts), f"{one.p99_ms:.1f} ms")
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
