@@ -13,7 +13,7 @@ from trained_shop import UNTIL, TrainedShop
 
 from recsys.errors import DeadlineError
 from recsys.interactions import Candidates
-from recsys.ranker import Ranker
+from recsys.ranker import TieredRanker
 from recsys.recommender import (
     Deadline,
     RankedList,
@@ -64,9 +64,9 @@ class SlowRecommender:
         )
         taking(monkeypatch, self, point, "read_shopper", lambda _: PER_SHOPPER)
         taking(monkeypatch, self, point, "read", self._reading)
-        taking(monkeypatch, self, cascade._quick, "predict", ranking("rank quickly"))
+        taking(monkeypatch, self, cascade._quick, "rank", ranking("rank quickly"))
         for ranker in (cascade._first, cascade._final):
-            taking(monkeypatch, self, ranker, "predict", ranking("rank"))
+            taking(monkeypatch, self, ranker, "rank", ranking("rank"))
 
     def _reading(self, scored: Any, which: Any) -> float:
         point = self.recommender._cascade._point
@@ -88,7 +88,7 @@ def of_features(candidates: Candidates) -> float:
 
 
 def ranking(step: str) -> Callable[..., float]:
-    return lambda values, _: taken(step, len(values))
+    return lambda values, *_: taken(step, len(values))
 
 
 def reading(units: int) -> float:
@@ -145,10 +145,10 @@ def first_ranking(slow: SlowRecommender, request_: RecommendRequest) -> float:
 @pytest.fixture
 def ranked_by(
     slow: SlowRecommender, request_: RecommendRequest
-) -> Callable[[Ranker], list[tuple[str, float]]]:
+) -> Callable[[TieredRanker], list[tuple[str, float]]]:
     """Items and scores of the request by one ranker, with nothing read."""
 
-    def order(ranker: Ranker) -> list[tuple[str, float]]:
+    def order(ranker: TieredRanker) -> list[tuple[str, float]]:
         recommender = slow.recommender
         asked, compose = recommender._to_rank([request_])
         scored = recommender._cascade._point.unread(*asked)
@@ -178,7 +178,7 @@ def test_in_less_time_the_most_promising_are_read_and_come_first(
     slow: SlowRecommender,
     request_: RecommendRequest,
     first_ranking: float,
-    ranked_by: Callable[[Ranker], list[tuple[str, float]]],
+    ranked_by: Callable[[TieredRanker], list[tuple[str, float]]],
 ) -> None:
     found = slow.answer(request_, first_ranking + 1.5 * (PER_SHOPPER + reading(CHUNK)))
     assert slow.read == [CHUNK]
@@ -201,7 +201,7 @@ def test_without_time_to_read_a_ranker_without_the_cross_encoder_alone_decides(
     slow: SlowRecommender,
     request_: RecommendRequest,
     first_ranking: float,
-    ranked_by: Callable[[Ranker], list[tuple[str, float]]],
+    ranked_by: Callable[[TieredRanker], list[tuple[str, float]]],
     has_time: bool,
 ) -> None:
     cascade = slow.recommender._cascade

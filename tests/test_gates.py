@@ -71,11 +71,11 @@ def test_the_message_has_the_figures_and_the_way_out() -> None:
 
 
 def worse(trained: TrainedShop, folder: Path) -> tuple[Path, Configuration]:
-    """A copy of the registry, and a configuration that learns next to nothing of ranking."""
+    """A copy of the registry, and a configuration whose ranker learns nothing."""
     registry = folder / "registry"
     shutil.copytree(trained.registry, registry)
     ranker = trained.configuration.ranker.model_copy(
-        update={"rounds": 1, "learning_rate": 1e-6, "objectives": ("lambdarank",)}
+        update={"rounds": 1, "min_child_samples": 10**6}
     )
     return registry, trained.configuration.model_copy(update={"ranker": ranker})
 

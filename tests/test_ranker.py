@@ -17,6 +17,7 @@ from recsys.ranker import FitInputs, Ranker
 NAMES = ("signal", "noise", "weak", "unknown")
 GROUPS = {"signal": "text", "noise": "price", "weak": "text", "unknown": "user"}
 CONFIG = RankerConfig(
+    objectives=("lambdarank", "rank_xendcg"),
     rounds=30,
     early_stopping_rounds=10,
     learning_rate=0.05,

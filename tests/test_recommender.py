@@ -358,7 +358,11 @@ def test_what_is_served_is_what_training_would_compute(
     candidates = candidates.where(data.catalogue.available[candidates.item])
     limit = trained_shop.configuration.cross_encoder.candidates
     scored = point.score(shoppers, queries, candidates, nearest=limit)
-    expected = contents.rankers[RankerTier.FULL].predict(scored.features.values)
+    expected = (
+        contents.rankers[RankerTier.FULL]
+        .rank(scored.features.values, scored.candidates.request)
+        .score
+    )
     for place, user in enumerate(trained_shop.shoppers[:6]):
         rows = slice(candidates.offsets[place], candidates.offsets[place + 1])
         offline = {

@@ -16,7 +16,7 @@ from recsys.bundle import Registry
 from recsys.config import Configuration, GatesConfig
 from recsys.errors import BundleNotFoundError, ModelError, WorseBundleError
 from recsys.evaluation import bootstrap_difference
-from recsys.ranker import FitInputs, Ranker, RankerTier
+from recsys.ranker import FitInputs, RankerTier, TieredRanker
 from recsys.recommender import CROSS_ENCODER, RANKER
 from recsys.text import CrossEncoder, CrossEncoderShape
 from training.fit_cross_encoder import FitJob, score_groups
@@ -75,7 +75,7 @@ class Trained:
     data: TrainingData
     configuration: Configuration
     encoder: CrossEncoder
-    ranker: Ranker
+    ranker: TieredRanker
     frame: FitInputs
 
 
@@ -188,7 +188,7 @@ def _encoder_ndcg(
 def _ranker_gate(trained: Trained, version: str, folder: Path) -> Gate:
     _, judge = trained.frame.sides()
     try:
-        old = Ranker.load(folder / RANKER / RankerTier.FULL).judged(judge)
+        old = TieredRanker.load(folder / RANKER, RankerTier.FULL).judged(judge)
     except ModelError as error:
         return Gate(part="ranker", against=version, requests=0, note=str(error))
     ndcg = trained.ranker.judged(judge), old

@@ -21,7 +21,7 @@ from recsys.bundle import (
     save_arrays,
 )
 from recsys.config import Configuration
-from recsys.ranker import FitInputs, Ranker, RankerTier
+from recsys.ranker import FitInputs, Ranker, RankerTier, TieredRanker, load_tiers
 from recsys.recommender import (
     TASTES,
     Contents,
@@ -55,7 +55,8 @@ from training.workspace import Summary, Workspace
 
 CHECKPOINTS = "checkpoints"
 LEXICAL = "lexical.safetensors"
-FORMAT = 4
+HELD_BACK = "held_back_ndcg@10"
+FORMAT = 5
 """Part of a run's key: stages of another layout are not taken up."""
 
 
@@ -277,23 +278,24 @@ class _Run:
         )
 
     @cached_property
-    def rankers(self) -> dict[RankerTier, Ranker]:
-        folder = self.workspace.stage("ranker", self._fit_rankers)
-        return {tier: Ranker.load(folder / tier) for tier in RankerTier}
+    def rankers(self) -> dict[RankerTier, TieredRanker]:
+        return load_tiers(self.workspace.stage("ranker", self._fit_rankers))
 
     def _fit_rankers(self, folder: Path) -> Summary:
         inputs = self.frame
         task = self.progress.add_task("fit the rankers", total=len(RankerTier))
         config, seed = self.configuration.ranker, self.configuration.seed
-        summary: Summary = {}
         for tier in RankerTier:
             visible = inputs.seeing(tier.columns(inputs.names))
             ranker = Ranker.fit(visible, config, seed, self.threads)
             (folder / tier).mkdir()
             ranker.save(folder / tier)
-            summary[tier] = {"rounds": ranker.rounds, "held_back_ndcg@10": ranker.held_back_ndcg}
             self.progress.advance(task)
-        return summary
+        _, judge = inputs.sides()
+        return {
+            tier: {"rounds": ranker.rounds, HELD_BACK: float(ranker.judged(judge).mean())}
+            for tier, ranker in load_tiers(folder).items()
+        }
 
     @cached_property
     def frame(self) -> FitInputs:
@@ -337,7 +339,7 @@ class _Run:
             data_sha256=self.data.sha256,
             configuration=self.configuration.model_dump(mode="json"),
             metrics={
-                "ranker_ndcg@10": self.rankers[RankerTier.FULL].held_back_ndcg,
+                "ranker_ndcg@10": self.workspace.summary("ranker")[RankerTier.FULL][HELD_BACK],
                 "encoder_ndcg@10": encoder["test_after"]["mean"],
                 "untuned_encoder_ndcg@10": encoder["test_before"]["mean"],
                 **self._text_recalls(),
@@ -376,7 +378,7 @@ def _without_history(summary: Summary) -> Summary:
     return {name: value for name, value in summary.items() if name != "history"}
 
 
-def _by_group(ranker: Ranker) -> dict[str, float]:
+def _by_group(ranker: TieredRanker) -> dict[str, float]:
     """Share of the total gain by feature group, largest first."""
     shares: dict[str, float] = {}
     for name, gain in ranker.importance().items():

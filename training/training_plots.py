@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from recsys.ranker import Ranker
+from recsys.ranker import TieredRanker
 from training.plots import plot_feature_importance, plot_fine_tuning
 from training.report import HEADLINE, Estimate
 from training.text_recall import RECALL
 from training.workspace import Summary
 
 
-def plot_training(bi_encoder: Summary, encoder: Summary, ranker: Ranker, folder: Path) -> None:
+def plot_training(
+    bi_encoder: Summary, encoder: Summary, ranker: TieredRanker, folder: Path
+) -> None:
     """Write `bi_encoder.png`, `fine_tuning.png` and `feature_importance.png`.
 
     The first one only if the bi-encoder was fine-tuned, its weights kept or not.

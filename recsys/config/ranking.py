@@ -99,9 +99,7 @@ class RankerConfig(Section):
     grades: LabelGrades = LabelGrades()
     """What the ranker learns to put first."""
 
-    objectives: tuple[RankerObjective, ...] = Field(
-        default=("lambdarank", "rank_xendcg"), min_length=1
-    )
+    objectives: tuple[RankerObjective, ...] = Field(default=("lambdarank",), min_length=1)
     """A model is boosted for each; the score is their sum."""
 
     rounds: int = Field(default=400, ge=1)

@@ -2,6 +2,7 @@
 
 from recsys.ranker.fit_inputs import FitInputs
 from recsys.ranker.ranker import BASE, Ranker
+from recsys.ranker.tiered import TieredRanker, TierScores, load_tiers
 from recsys.ranker.tiers import RankerTier
 
-__all__ = ["BASE", "FitInputs", "Ranker", "RankerTier"]
+__all__ = ["BASE", "FitInputs", "Ranker", "RankerTier", "TierScores", "TieredRanker", "load_tiers"]

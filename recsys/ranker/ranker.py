@@ -155,14 +155,6 @@ class Ranker:
         total: NDArray[np.float64] = np.sum(list(parts), axis=0)
         return total
 
-    def judged(self, judge: FitInputs) -> NDArray[np.float64]:
-        """NDCG@10 of each request (float64 (n,)) by what this ranker sees of the candidates.
-
-        Raises:
-            ModelError: the inputs lack one of its features.
-        """
-        return request_ndcg(self.predict(judge.seeing(self.names).values), judge)
-
     def explain(self, values: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
         """Contributions summed by group, and `base`: float64 (m,) each; they sum to the score."""
         contributions = self.contributions(values)

@@ -17,6 +17,12 @@ class RankerTier(StrEnum):
     BI_ENCODER = "bi_encoder"
     FULL = "full"
 
+    @classmethod
+    def up_to(cls, tier: RankerTier) -> list[RankerTier]:
+        """The tiers as cheap as `tier`, itself last."""
+        tiers = list(cls)
+        return tiers[: tiers.index(tier) + 1]
+
     def columns(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """The features that this tier looks at, in the order given."""
         hidden = {

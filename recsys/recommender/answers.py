@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from recsys.features import FeatureMatrix
 from recsys.interactions import Candidates
 from recsys.page import Composition
-from recsys.ranker import BASE, Ranker, RankerTier
+from recsys.ranker import BASE, RankerTier, TieredRanker
 from recsys.recommender.cascade import Ranking
 from recsys.recommender.requests import Contribution, RankedItem, RankedList, Tier
 from recsys.text import Calibration
@@ -27,14 +27,16 @@ class Page:
     Attributes:
         items: in the order of the answer.
         features: one row for each.
-        lowered: float64 (items,), what was added to the ranker's own score.
+        finalist: bool (items,), see `Ranking`.
+        lowered: float64 (items,), what was added to the rankers' own score.
     """
 
     items: tuple[RankedItem, ...]
     features: FeatureMatrix
+    finalist: NDArray[np.bool_]
     lowered: NDArray[np.float64]
 
-    def explained(self, rankers: Mapping[Tier, Ranker]) -> tuple[RankedItem, ...]:
+    def explained(self, rankers: Mapping[Tier, TieredRanker]) -> tuple[RankedItem, ...]:
         """The items with contributions by feature group, largest magnitude first.
 
         Args:
@@ -45,7 +47,9 @@ class Page:
             places = [place for place, item in enumerate(self.items) if item.tier == tier]
             if not places:
                 continue
-            groups = ranker.explain(self.features.seeing(ranker.names).values[places])
+            groups = ranker.explain(
+                self.features.seeing(ranker.names).values[places], self.finalist[places]
+            )
             for row, place in enumerate(places):
                 values = {name: float(value[row]) for name, value in groups.items()}
                 values[BASE] += float(self.lowered[place])
@@ -93,7 +97,7 @@ def ranked_pages(
         )
         features = ranking.scored.features
         rows_of_page = replace(features, values=features.values[page])
-        yield Page(tuple(items), rows_of_page, ranking.lowered[page])
+        yield Page(tuple(items), rows_of_page, ranking.finalist[page], ranking.lowered[page])
 
 
 def _item(

@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recsys.features import FeatureMatrix
 from recsys.interactions import Candidates
-from recsys.ranker import Ranker, RankerTier
+from recsys.ranker import RankerTier, TieredRanker, TierScores
 from recsys.recommender.deadline import Deadline, StepTimes
 from recsys.recommender.point_in_time import PointInTime, ScoredCandidates, Shoppers
 from recsys.recommender.requests import Tier
@@ -51,8 +50,9 @@ class Ranking:
         scored: m candidates with features.
         score: float64 (m,), higher is better within a request.
         first_stage: bool (m,), the score is the first ranker's, which knows no cross-encoder.
-        lowered: float64 (m,), what was added to the ranker's own score, so that candidates that
-            were not read follow those that were.
+        finalist: bool (m,), see `TierScores`.
+        lowered: float64 (m,), what was added to the rankers' own score, so that candidates that
+            were not read follow those that were, and others the finalists.
         rankers: whose scores they are, by tier.
         degraded: what was skipped.
     """
@@ -60,28 +60,32 @@ class Ranking:
     scored: ScoredCandidates
     score: NDArray[np.float64]
     first_stage: NDArray[np.bool_]
+    finalist: NDArray[np.bool_]
     lowered: NDArray[np.float64]
-    rankers: Mapping[Tier, Ranker]
+    rankers: Mapping[Tier, TieredRanker]
     degraded: tuple[str, ...] = ()
 
     @classmethod
-    def by(cls, ranker: Ranker, scored: ScoredCandidates) -> Self:
-        """All candidates by one ranker.
+    def by(cls, ranker: TieredRanker, scored: ScoredCandidates) -> Self:
+        """All candidates by one tier.
 
         Raises:
             ModelError: a feature that the ranker was fitted on is not there.
         """
-        score = _predicted(ranker, scored.features)
-        nothing = np.zeros(len(score))
-        return cls(scored, score, nothing.astype(np.bool_), nothing, {Tier.RANKER: ranker})
+        found = _predicted(ranker, scored)
+        nobody = np.zeros(len(found.score), np.bool_)
+        rankers = {Tier.RANKER: ranker}
+        return cls(scored, found.score, nobody, found.finalist, found.lowered, rankers)
 
     @classmethod
-    def without_cross_encoder(cls, ranker: Ranker, scored: ScoredCandidates) -> Self:
-        """All candidates by a ranker that does not know the cross-encoder, as nothing was read."""
-        score = _predicted(ranker, scored.features)
+    def without_cross_encoder(cls, ranker: TieredRanker, scored: ScoredCandidates) -> Self:
+        """All candidates by a tier that does not know the cross-encoder, as nothing was read."""
+        found = _predicted(ranker, scored)
+        everybody = np.ones(len(found.score), np.bool_)
         rankers = {Tier.RANKER_WITHOUT_CROSS_ENCODER: ranker}
-        everything = np.ones(len(score), np.bool_)
-        return cls(scored, score, everything, np.zeros(len(score)), rankers, (NOT_READ,))
+        return cls(
+            scored, found.score, everybody, found.finalist, found.lowered, rankers, (NOT_READ,)
+        )
 
 
 class Cascade:
@@ -96,7 +100,7 @@ class Cascade:
 
     def __init__(
         self,
-        rankers: Mapping[RankerTier, Ranker],
+        rankers: Mapping[RankerTier, TieredRanker],
         point: PointInTime,
         nearest: int,
         times: StepTimes,
@@ -213,15 +217,22 @@ class Cascade:
         self, first: Ranking, scored: ScoredCandidates, read: NDArray[np.bool_], degraded: str
     ) -> Ranking:
         """What was read by the final ranker, above the others by the first one."""
-        score, lowered = first.score.copy(), first.lowered.copy()
-        score[read] = _predicted(self._final, scored.features.where(read))
+        score, lowered, finalist = first.score.copy(), first.lowered.copy(), first.finalist.copy()
+        found = _predicted(self._final, scored, read)
+        score[read], lowered[read], finalist[read] = found.score, found.lowered, found.finalist
         if not read.all():
-            above = score[read].min() - score[~read].max()
-            lowered[~read] = min(above - _GAP, 0.0)
+            lower = min(found.score.min() - first.score[~read].max() - _GAP, 0.0)
+            score[~read] += lower
+            lowered[~read] += lower
         rankers = {**first.rankers, Tier.RANKER: self._final}
-        return Ranking(scored, score + lowered, ~read, lowered, rankers, (degraded,))
+        return Ranking(scored, score, ~read, finalist, lowered, rankers, (degraded,))
 
 
-def _predicted(ranker: Ranker, features: FeatureMatrix) -> NDArray[np.float64]:
-    """Scores by as many threads as torch has in this call."""
-    return ranker.predict(features.seeing(ranker.names).values, torch.get_num_threads())
+def _predicted(
+    ranker: TieredRanker, scored: ScoredCandidates, which: NDArray[np.bool_] | None = None
+) -> TierScores:
+    """Scores, of all or `which` (bool (m,)), by as many threads as torch has in this call."""
+    features, request = scored.features.seeing(ranker.names).values, scored.candidates.request
+    if which is not None:
+        features, request = features[which], request[which]
+    return ranker.rank(features, request, torch.get_num_threads())

@@ -18,7 +18,7 @@ from recsys.config import Configuration
 from recsys.errors import BundleCorruptError, ModelError
 from recsys.interactions import InteractionLog
 from recsys.page import MerchandisingRules
-from recsys.ranker import Ranker, RankerTier
+from recsys.ranker import RankerTier, TieredRanker, load_tiers
 from recsys.recommender.catalogue import Catalogue
 from recsys.recommender.deadline import Clock
 from recsys.recommender.texts import TextModels
@@ -77,7 +77,7 @@ class Contents:
     log: InteractionLog
     texts: TextModels
     co_occurrence: CoOccurrence
-    rankers: Mapping[RankerTier, Ranker]
+    rankers: Mapping[RankerTier, TieredRanker]
     calibration: Calibration
     rules: MerchandisingRules
 
@@ -131,7 +131,7 @@ class Contents:
             log=load_log(folder / LOG),
             texts=load_texts(folder, configuration),
             co_occurrence=CoOccurrence.load(folder / CO_OCCURRENCE),
-            rankers={tier: Ranker.load(folder / RANKER / tier) for tier in RankerTier},
+            rankers=load_tiers(folder / RANKER),
             calibration=Calibration.load(folder / CROSS_ENCODER),
             rules=_load_rules(folder / MERCHANDISING),
         )

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from sentence_transformers import CrossEncoder as PeerCrossEncoder
 
-from recsys.ranker import Ranker
+from recsys.ranker import TieredRanker
 from recsys.recommender import Contents, PointInTime, Recommender, RecommendRequest, Retriever
 from recsys.text import locate, render_items
 
@@ -22,7 +22,7 @@ STEPS: Final[tuple[tuple[type, str, str], ...]] = (
     (PointInTime, "unread", "features"),
     (PointInTime, "read_shopper", SHOPPERS_SIDE),
     (PointInTime, "read", CANDIDATES_SIDE),
-    (Ranker, "predict", "LightGBM"),
+    (TieredRanker, "rank", "LightGBM"),
 )
 """Public methods that a call goes through, and what they are called in the picture."""
 
