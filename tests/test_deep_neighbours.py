@@ -99,7 +99,7 @@ def assert_counts_the_same(
         np.testing.assert_array_equal(ours.of(item)[0][sure], theirs.of(item)[0][sure])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([0.02, 0.2, 0.9]), st.sampled_from([9, 60, 300]))
 def test_updated_again_and_again_they_are_those_built_from_nothing(
     seed: int, share: float, items: int

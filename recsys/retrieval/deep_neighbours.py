@@ -240,11 +240,13 @@ class _Lists:
         if not len(rows):
             return
         items, capacity = len(self.floor), limit + reserve_of(limit)
-        parts = [
-            ItemNeighbours.from_entries(entries, items, capacity)
-            for entries in nearness.nearest(rows, capacity + 1)
-        ]
-        part = ItemNeighbours.stacked(parts)
+        found = [near.best(capacity) for near in nearness.nearest(rows, capacity + 1)]
+        entries = Entries(
+            np.concatenate([near.item for near in found]),
+            np.concatenate([near.neighbour.astype(np.int32) for near in found]),
+            np.concatenate([near.weight for near in found]),
+        )
+        part = ItemNeighbours.from_entries(entries, items, capacity)
         self._replace(rows, part)
         self.floor[rows], self.floor_row[rows] = 0, 0
         self._set_floors(rows[np.diff(part.indptr)[rows] >= capacity])

@@ -22,8 +22,9 @@ ROUNDING: Final = 1e-5
 LOOKED_AT: Final = 8
 """Neighbours that a search looks for beyond those asked, lest rounding decide who is the last."""
 
-ROWS_PER_CHUNK: Final = 256
-WORD_ROWS_PER_CHUNK: Final = 512
+QUERIES_PER_CHUNK: Final = 1_024
+MOST_ROWS_PER_CHUNK: Final = 512
+CELLS_PER_CHUNK: Final = 25_000_000
 PAIRS_PER_CHUNK: Final = 200_000
 
 
@@ -41,8 +42,8 @@ class VectorNearness:
 
     def nearest(self, rows: NDArray[np.int64], depth: int) -> Iterator[Entries]:
         """See `Nearness`; as good as the index."""
-        for first in range(0, len(rows), ROWS_PER_CHUNK * 4):
-            asked = rows[first : first + ROWS_PER_CHUNK * 4]
+        for first in range(0, len(rows), QUERIES_PER_CHUNK):
+            asked = rows[first : first + QUERIES_PER_CHUNK]
             found, _ = self.index.search_many(self.vectors[asked], depth + LOOKED_AT)
             item = np.repeat(asked, found.shape[1])
             there = found.ravel() >= 0
@@ -50,8 +51,7 @@ class VectorNearness:
 
     def reached(self, rows: NDArray[np.int64], floor: NDArray[np.float32]) -> Iterator[Entries]:
         """See `Nearness`; exact."""
-        for first in range(0, len(rows), ROWS_PER_CHUNK):
-            asked = rows[first : first + ROWS_PER_CHUNK]
+        for asked in _chunks(rows, len(self.vectors)):
             near = self.vectors @ self.vectors[asked].T >= (floor - ROUNDING)[:, None]
             item, column = np.nonzero(near)
             found = self._weighted(item, asked[column])
@@ -103,6 +103,12 @@ class WordNearness:
     def _products(
         self, rows: NDArray[np.int64]
     ) -> Iterator[tuple[NDArray[np.int64], sparse.csr_matrix[np.float32]]]:
-        for first in range(0, len(rows), WORD_ROWS_PER_CHUNK):
-            asked = rows[first : first + WORD_ROWS_PER_CHUNK]
+        for asked in _chunks(rows, self.vectors.shape[0]):
             yield asked, (self.vectors[asked] @ self._columns).tocsr()
+
+
+def _chunks(rows: NDArray[np.int64], items: int) -> Iterator[NDArray[np.int64]]:
+    """Parts of the rows, so small that a table of a part and all items fits into memory."""
+    step = min(MOST_ROWS_PER_CHUNK, max(1, CELLS_PER_CHUNK // max(items, 1)))
+    for first in range(0, len(rows), step):
+        yield rows[first : first + step]

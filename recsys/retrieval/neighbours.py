@@ -26,6 +26,17 @@ class Entries(NamedTuple):
     neighbour: NDArray[np.integer[Any]]
     weight: NDArray[np.floating[Any]]
 
+    def best(self, limit: int) -> Entries:
+        """The entries of most weight of each item, at most `limit`: by item, best first, then row.
+
+        Weights of 0 or less and the item itself are dropped.
+        """
+        kept = (self.weight > 0) & (self.item != self.neighbour)
+        item, neighbour, weight = self.item[kept], self.neighbour[kept], self.weight[kept]
+        order = np.lexsort((neighbour, -weight, item))
+        order = order[place_in_run(item[order]) < limit]
+        return Entries(item[order], neighbour[order], weight[order])
+
 
 @dataclass(frozen=True)
 class ItemNeighbours:
@@ -64,15 +75,12 @@ class ItemNeighbours:
             limit: neighbours kept for an item at most.
             reserve: further ones that are kept but don't count.
         """
-        kept = (entries.weight > 0) & (entries.item != entries.neighbour)
-        item, neighbour, weight = (column[kept] for column in entries)
-        order = np.lexsort((neighbour, -weight, item))
-        order = order[place_in_run(item[order]) < limit + reserve]
-        counts = np.bincount(item[order], minlength=items)
+        best = entries.best(limit + reserve)
+        counts = np.bincount(best.item, minlength=items)
         return cls(
             indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            indices=neighbour[order].astype(np.int32),
-            weights=weight[order].astype(np.float32),
+            indices=best.neighbour.astype(np.int32),
+            weights=best.weight.astype(np.float32),
             limit=limit,
         )
 

@@ -20,6 +20,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "simulate": ("simulate", "Make the dataset of a simulated shop."),
     "validate": ("validate", "Check a dataset against the contract."),
     "train": ("train", "Fine-tune, index, learn to rank, publish a bundle."),
+    "index": ("index", "Bring the current bundle up to the catalogue and the events."),
     "evaluate": ("evaluate", "Measure a bundle against peers on later events."),
     "experiment": ("experiment", "Plan an experiment, and report what it found."),
     "ope": ("ope", "Evaluate another policy on logged decisions."),

@@ -1,0 +1,191 @@
+"""`recsys index`, killed or on a full disk: a whole bundle serves, and the next run succeeds."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import indexer as indexer_script
+import numpy as np
+import polars as pl
+import pytest
+from trained_shop import UNTIL, TrainedShop
+
+from recsys.bundle import Registry
+from recsys.tables import write_dataset
+from serving.cli.main import EXIT_FAILURE
+
+SCRIPT = Path(indexer_script.__file__)
+OLD, NEW = "v000001", "v000002"
+SYSTEM_CALLS = {
+    "write": "write,pwrite64",
+    "fsync": "fsync",
+    "rename": "?rename,?renameat,renameat2",
+}
+SAMPLED = 2
+SWEPT = 25
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A registry to index into, again and again from the same start."""
+
+    before: Path
+    dataset: Path
+    root: Path
+    indexer: subprocess.Popen[str]
+
+    def fresh(self) -> None:
+        shutil.rmtree(self.root, ignore_errors=True)
+        shutil.copytree(self.before, self.root)
+
+    def run(self, strace: list[str] | None = None, kill_at: int = 0) -> int:
+        """Exit code of one run; minus the signal where one killed it."""
+        assert self.indexer.stdin
+        assert self.indexer.stdout
+        until = (UNTIL + timedelta(days=2)).isoformat()
+        arguments = [str(self.dataset), "--registry", str(self.root), "--until", until]
+        self.indexer.stdin.write(json.dumps({"arguments": arguments, "kill_at": kill_at}) + "\n")
+        self.indexer.stdin.flush()
+        child = int(self.indexer.stdout.readline())
+        _wait_for(child, "State:\tT")
+        if strace is None:
+            os.kill(child, signal.SIGCONT)
+            return int(self.indexer.stdout.readline())
+        with subprocess.Popen([*strace, "-p", str(child)], stderr=subprocess.DEVNULL):
+            while "TracerPid:\t0" in Path(f"/proc/{child}/status").read_text():
+                time.sleep(0.005)
+            os.kill(child, signal.SIGCONT)
+            return int(self.indexer.stdout.readline())
+
+    def assert_whole(self) -> None:
+        registry = Registry(self.root)
+        versions = registry.versions()
+        assert versions in ([OLD], [OLD, NEW])
+        for version in versions:
+            registry.verify(version)
+        assert registry.current() in versions
+
+    def assert_next_run_succeeds(self) -> None:
+        assert self.run() == 0
+        self.assert_whole()
+        assert Registry(self.root).current() == NEW
+        left = [path for path in self.root.rglob("*") if ".tmp" in path.name]
+        assert not left, "leftovers were not collected"
+        assert not list((self.root / "work").iterdir())
+
+
+def _wait_for(process: int, state: str) -> None:
+    while state not in Path(f"/proc/{process}/status").read_text():
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def sweep(trained_shop: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
+    folder = tmp_path_factory.mktemp("sweep")
+    items = trained_shop.tables.items[2:].with_columns(
+        title=pl.when(pl.int_range(pl.len()) == 3).then(pl.lit("A blue lamp")).otherwise("title")
+    )
+    write_dataset(folder / "shop", items, trained_shop.tables.events)
+    with subprocess.Popen(
+        [sys.executable, "-B", str(SCRIPT)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        text=True,
+    ) as process:
+        yield Sweep(trained_shop.registry, folder / "shop", folder / "registry", process)
+        assert process.stdin
+        process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def strace(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    program = shutil.which("strace")
+    if program is None:
+        pytest.skip("strace is not installed")
+    log = tmp_path_factory.mktemp("strace") / "log"
+    probe = subprocess.run([program, "-f", "-o", log, "true"], check=False, capture_output=True)
+    if probe.returncode != 0:
+        pytest.skip(f"strace may not trace here: {probe.stderr.decode().strip()}")
+    return [program, "-f", "-o", str(log)]
+
+
+def calls_of(sweep: Sweep, strace: list[str], name: str) -> list[int]:
+    """Which of a run's calls of one kind, counted from 1, are on the registry's files."""
+    sweep.fresh()
+    assert sweep.run([*strace, "-y", "-s", "0", "-e", f"trace={SYSTEM_CALLS[name]}"]) == 0
+    lines = Path(strace[-1]).read_text().splitlines()
+    calls = [line for line in lines if re.search(r"(write|fsync|rename)\w*\(", line)]
+    return [row for row, line in enumerate(calls, start=1) if str(sweep.root) in line]
+
+
+def spread(calls: list[int], points: int) -> list[int]:
+    """Up to `points` of the calls, the first and the last among them."""
+    places = np.linspace(0, len(calls) - 1, min(points, len(calls)))
+    return sorted({calls[int(place)] for place in places})
+
+
+def harmed(sweep: Sweep, strace: list[str], name: str, harm: str, points: int) -> list[int]:
+    """Exit codes of runs that are harmed at some of the calls of one kind."""
+    codes = []
+    for number in spread(calls_of(sweep, strace, name), points):
+        sweep.fresh()
+        inject = f"inject={SYSTEM_CALLS[name]}:{harm}:when={number}"
+        codes.append(sweep.run([*strace, "-e", f"trace={SYSTEM_CALLS[name]}", "-e", inject]))
+        sweep.assert_whole()
+        sweep.assert_next_run_succeeds()
+    return codes
+
+
+@pytest.mark.parametrize("name", SYSTEM_CALLS)
+def test_killed_at_a_call_a_whole_bundle_serves_and_the_next_run_ends(
+    sweep: Sweep, strace: list[str], name: str
+) -> None:
+    codes = harmed(sweep, strace, name, "signal=KILL", SAMPLED)
+    assert set(codes) <= {-signal.SIGKILL, 0}, "expected a kill, or another order of calls"
+    assert codes[0] == -signal.SIGKILL
+
+
+def test_on_a_full_disk_it_fails_with_a_message_and_the_next_run_ends(
+    sweep: Sweep, strace: list[str]
+) -> None:
+    codes = harmed(sweep, strace, "write", "error=ENOSPC", SAMPLED)
+    assert set(codes) <= {EXIT_FAILURE, 0}, "expected a message, or another order of calls"
+    assert codes[0] == EXIT_FAILURE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SYSTEM_CALLS)
+def test_killed_at_many_calls_a_whole_bundle_serves(
+    sweep: Sweep, strace: list[str], name: str
+) -> None:
+    codes = harmed(sweep, strace, name, "signal=KILL", SWEPT)
+    assert set(codes) <= {-signal.SIGKILL, 0}, "expected a kill, or another order of calls"
+    assert codes[0] == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_on_a_disk_that_fills_up_at_many_writes_it_fails(sweep: Sweep, strace: list[str]) -> None:
+    codes = harmed(sweep, strace, "write", "error=ENOSPC", SWEPT)
+    assert set(codes) <= {EXIT_FAILURE, 0}
+    assert codes.count(EXIT_FAILURE) > SWEPT / 2
+
+
+def test_killed_before_a_call_that_changes_the_disk_a_whole_bundle_serves(sweep: Sweep) -> None:
+    for number in (3, 45):
+        sweep.fresh()
+        assert sweep.run(kill_at=number) == -signal.SIGKILL
+        sweep.assert_whole()
+        sweep.assert_next_run_succeeds()
