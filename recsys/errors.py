@@ -21,12 +21,16 @@
     ├── StateError                  the state store can't be opened, read or written
     │   └── StateDamagedError       its file is damaged, or no state store at all
     ├── RequestError                a request can't be answered as asked; names the field
-    │   └── UnknownItemError        the item asked for is not in the catalogue
+    │   ├── UnknownItemError        the item asked for is not in the catalogue
+    │   └── UnknownBundleError      the bundle asked for is not in the registry
     └── ServiceError                a call was not answered, through no fault of the request
         ├── OverloadedError         the server is at its limit of calls
         ├── DeadlineError           the call's time ran out
         ├── CallCancelledError      the caller does not wait for the answer any more
-        └── UnavailableError        no server answers, or it is starting or stopping
+        ├── UnavailableError        no server answers, or it is starting or stopping
+        ├── SwapInProgressError     the server is already changing its bundle
+        └── BundleRefusedError      the bundle asked for can't be served; the one before goes on
+            └── BundleDamagedError  its files are not what was published
 
 Messages say what is wrong, what was expected, what was found, where, and what to do.
 """
@@ -122,6 +126,10 @@ class UnknownItemError(RequestError):
     """The item asked for is not in the catalogue."""
 
 
+class UnknownBundleError(RequestError):
+    """The bundle asked for is not in the registry."""
+
+
 class ServiceError(RecsysError):
     """A call was not answered, through no fault of the request."""
 
@@ -148,3 +156,15 @@ class CallCancelledError(ServiceError):
 
 class UnavailableError(ServiceError):
     """No server answers, or it is starting or stopping; safe to retry."""
+
+
+class SwapInProgressError(ServiceError):
+    """The server is already changing its bundle; safe to retry."""
+
+
+class BundleRefusedError(ServiceError):
+    """The bundle asked for can't be served; the one before goes on."""
+
+
+class BundleDamagedError(BundleRefusedError):
+    """The bundle's files are not what was published; the one before goes on."""

@@ -42,7 +42,8 @@ class EventService(v1.EventServiceServicer):
     ) -> v1.RecordEventsResponse:
         """Record a batch of events."""
         now = self._clock()
-        horizon = self._rankers.take().horizon
+        with self._rankers.take() as ranker:
+            horizon = ranker.horizon
         events, rejected = self._reader.read(request.events, now)
         appended = self._store.append_events(events, microseconds(now), microseconds(horizon))
         return v1.RecordEventsResponse(

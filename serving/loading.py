@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from recsys.bundle import Manifest, Registry
+from recsys.errors import DeadlineError
 from recsys.recommender import Contents, Recommender
+from serving.canary import TimeLeft, send_canary
+from serving.ranking import Ranker
+
+MANIFEST_NAME = "MANIFEST.json"
 
 
 def open_recommender(registry: Path, version: str | None = None) -> Recommender:
     """Verify a bundle's sums and load it for this machine; `version` None takes the current one.
+
+    For jobs, which may end with a damaged bundle; a server opens bundles by `BundleLoader`.
 
     Raises:
         BundleNotFoundError: there is no such version, or nothing is published yet.
         BundleCorruptError: a file is missing, extra, truncated or altered.
         ModelError: a part does not fit the others.
     """
-    folder = verified_bundle(registry, version)
-    manifest = Manifest.read(folder)
-    contents = Contents.load(folder).on_this_machine(time.perf_counter)
-    return Recommender(contents, manifest.version, manifest.horizon)
+    return _loaded_here(verified_bundle(registry, version))
 
 
 def verified_bundle(registry: Path, version: str | None = None) -> Path:
@@ -29,3 +37,74 @@ def verified_bundle(registry: Path, version: str | None = None) -> Path:
     chosen = version or bundles.current()
     bundles.verify(chosen)
     return bundles.folder(chosen)
+
+
+@dataclass(frozen=True)
+class LoadedBundle:
+    """A recommender whose bundle stays on the disk until `close`.
+
+    Attributes:
+        ranker: not warm yet.
+        close: to be called once nobody uses the recommender any more.
+    """
+
+    ranker: Ranker
+    close: Callable[[], None]
+
+
+class BundleLoader:
+    """Opens bundles for a server, which must survive whatever lies in their folders.
+
+    Args:
+        registry: where they are; opened with a public key, it lets only signed ones through.
+        on_refused: called for each that is refused.
+        canary: tries a folder out in a process of its own, before this one reads it.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        on_refused: Callable[[], None] = lambda: None,
+        canary: Callable[[Path, TimeLeft], None] = send_canary,
+    ) -> None:
+        self._registry = registry
+        self._on_refused = on_refused
+        self._canary = canary
+        self._tried: set[str] = set()
+
+    def load(self, version: str, time_left: TimeLeft) -> LoadedBundle:
+        """Keep the bundle from being pruned, verify its sums, try it out, then read it.
+
+        What this process has tried out before, by the sum of its manifest, is not tried out again:
+        going back to a bundle is quick.
+
+        Raises:
+            BundleNotFoundError: there is no such version.
+            BundleCorruptError: a file is not what was published, or can't be served.
+            BundleSignatureError: it is not signed as the registry wants it.
+            DeadlineError: the time ran out.
+            ModelError: a part does not fit the others.
+        """
+        try:
+            return self._loaded(version, time_left)
+        except DeadlineError:
+            raise
+        except Exception:
+            self._on_refused()
+            raise
+
+    def _loaded(self, version: str, time_left: TimeLeft) -> LoadedBundle:
+        with ExitStack() as held:
+            folder = held.enter_context(self._registry.reading(version))
+            self._registry.verify(version)
+            sum_ = hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()
+            if sum_ not in self._tried:
+                self._canary(folder, time_left)
+                self._tried.add(sum_)
+            return LoadedBundle(_loaded_here(folder), held.pop_all().close)
+
+
+def _loaded_here(folder: Path) -> Recommender:
+    manifest = Manifest.read(folder)
+    contents = Contents.load(folder).on_this_machine(time.perf_counter)
+    return Recommender(contents, manifest.version, manifest.horizon)

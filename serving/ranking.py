@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
+from threading import Lock
 from typing import Protocol
 
 from recsys.errors import UnavailableError
@@ -71,27 +74,67 @@ class Ranker(Protocol):
         ...
 
 
+@dataclass
+class _Held:
+    """A recommender with the calls that use it."""
+
+    ranker: Ranker
+    on_drained: Callable[[], None]
+    calls: int = 0
+    replaced: bool = False
+
+    @property
+    def is_drained(self) -> bool:
+        return self.replaced and self.calls == 0
+
+
 class RankerSlot:
-    """Holds the recommender that answers calls; empty until one is loaded."""
+    """Holds the recommender that answers calls; empty until one is put in. For several threads."""
 
     def __init__(self) -> None:
-        self._ranker: Ranker | None = None
+        self._lock = Lock()
+        self._held: _Held | None = None
 
-    def put(self, ranker: Ranker) -> None:
-        """Let `ranker` answer calls from now on; calls under way keep the one they took."""
-        self._ranker = ranker
+    def put(self, ranker: Ranker, on_drained: Callable[[], None] = lambda: None) -> None:
+        """Let `ranker` answer the calls that come from now on; calls under way keep their own.
+
+        Args:
+            ranker: takes the place of the one before it.
+            on_drained: called once, when `ranker` has been replaced and its last call has ended; it
+                runs in the thread of that call or of the next `put`, so it has to be quick.
+        """
+        with self._lock:
+            before, self._held = self._held, _Held(ranker, on_drained)
+            if before is None:
+                return
+            before.replaced = True
+            drained = before.is_drained
+        if drained:
+            before.on_drained()
 
     @property
     def current(self) -> Ranker | None:
-        """The recommender that answers calls now."""
-        return self._ranker
+        """The recommender that answers calls now, to be looked at: it may be on its way out."""
+        held = self._held
+        return held.ranker if held else None
 
-    def take(self) -> Ranker:
-        """The recommender for one call.
+    @contextmanager
+    def take(self) -> Iterator[Ranker]:
+        """The recommender for one call, whole until the end of the `with` whatever is put in.
 
         Raises:
             UnavailableError: none is loaded yet.
         """
-        if self._ranker is None:
-            raise UnavailableError("the server is starting; try again in a few seconds")
-        return self._ranker
+        with self._lock:
+            held = self._held
+            if held is None:
+                raise UnavailableError("the server is starting; try again in a few seconds")
+            held.calls += 1
+        try:
+            yield held.ranker
+        finally:
+            with self._lock:
+                held.calls -= 1
+                drained = held.is_drained
+            if drained:
+                held.on_drained()

@@ -63,40 +63,40 @@ class RecommendationService(v1.RecommendationServiceServicer):
         self, request: v1.RecommendRequest, context: grpc.ServicerContext
     ) -> v1.RecommendResponse:
         """Find, score and rank items for a shopper."""
-        ranker = self._rankers.take()
-        read = self._reader.recommend(request, self._now(ranker))
-        with self._turn(context), self._threads.share():
-            asked, missing = self._with_recent(read, ranker)
-            answer = degraded_by(missing, ranker.recommend(asked, self._deadline(context)))
-        token = attribution_token(request, answer.bundle_version, asked.as_of)
-        response = self._written(v1.RecommendResponse, answer, token, ranker)
-        self._require_time_to_send(context)
-        return response
+        with self._rankers.take() as ranker:
+            read = self._reader.recommend(request, self._now(ranker))
+            with self._turn(context), self._threads.share():
+                asked, missing = self._with_recent(read, ranker)
+                answer = degraded_by(missing, ranker.recommend(asked, self._deadline(context)))
+            token = attribution_token(request, answer.bundle_version, asked.as_of)
+            response = self._written(v1.RecommendResponse, answer, token, ranker)
+            self._require_time_to_send(context)
+            return response
 
     def Rank(  # noqa: N802
         self, request: v1.RankRequest, context: grpc.ServicerContext
     ) -> v1.RankResponse:
         """Order the caller's own items."""
-        ranker = self._rankers.take()
-        read = self._reader.rank(request, self._now(ranker))
-        with self._turn(context), self._threads.share():
-            asked, missing = self._with_recent(read, ranker)
-            answer = degraded_by(missing, ranker.rank(asked, self._deadline(context)))
-        token = attribution_token(request, answer.bundle_version, asked.as_of)
-        response = self._written(v1.RankResponse, answer, token, ranker)
-        self._require_time_to_send(context)
-        return response
+        with self._rankers.take() as ranker:
+            read = self._reader.rank(request, self._now(ranker))
+            with self._turn(context), self._threads.share():
+                asked, missing = self._with_recent(read, ranker)
+                answer = degraded_by(missing, ranker.rank(asked, self._deadline(context)))
+            token = attribution_token(request, answer.bundle_version, asked.as_of)
+            response = self._written(v1.RankResponse, answer, token, ranker)
+            self._require_time_to_send(context)
+            return response
 
     def SimilarItems(  # noqa: N802
         self, request: v1.SimilarItemsRequest, context: grpc.ServicerContext
     ) -> v1.SimilarItemsResponse:
         """Find an item's neighbours."""
-        ranker = self._rankers.take()
-        asked = self._reader.similar_items(request)
-        with self._turn(context):
-            answer = ranker.similar_items(asked)
-        token = attribution_token(request, answer.bundle_version, None)
-        return self._written(v1.SimilarItemsResponse, answer, token, ranker)
+        with self._rankers.take() as ranker:
+            asked = self._reader.similar_items(request)
+            with self._turn(context):
+                answer = ranker.similar_items(asked)
+            token = attribution_token(request, answer.bundle_version, None)
+            return self._written(v1.SimilarItemsResponse, answer, token, ranker)
 
     def _with_recent(self, read: Asked, ranker: Ranker) -> tuple[Asked, tuple[str, ...]]:
         with self._metrics.stage(RECENT):

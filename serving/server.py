@@ -6,7 +6,7 @@ import gc
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from typing import Final
 
@@ -64,6 +64,7 @@ class Server:
 
     Attributes:
         metrics: what it counts.
+        rankers: holds what answers calls; `install` puts it there.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Server:
         store: StateStore | None = None,
     ) -> None:
         self._settings = settings
-        self._rankers = RankerSlot()
+        self.rankers = RankerSlot()
         self._calls = CallsUnderWay()
         self._pools = (_pool(settings), ThreadPoolExecutor(HEALTH_THREADS, "health"))
         self._services = (SERVICE, *([EVENT_SERVICE] if store else []))
@@ -92,15 +93,15 @@ class Server:
 
         guard = CallGuard(self._calls, self._pools[1], refusal, self.metrics.called)
         self._server = grpc.server(self._pools[0], interceptors=[guard], options=_options(settings))
-        state = StateCollector(self._calls, admission, self._rankers, clock)
+        state = StateCollector(self._calls, admission, self.rankers, clock)
         self.metrics.registry.register(state)
         recent = RecentEvents(store, settings.max_recent_events)
         service = RecommendationService(
-            self._rankers, settings, admission, self.metrics, recent, clock
+            self.rankers, settings, admission, self.metrics, recent, clock
         )
         v1.add_RecommendationServiceServicer_to_server(service, self._server)
         if store is not None:
-            events = EventService(store, self._rankers, settings, clock)
+            events = EventService(store, self.rankers, settings, clock)
             v1.add_EventServiceServicer_to_server(events, self._server)
         self._readiness.add_to(self._server)
         if settings.reflection:
@@ -125,10 +126,25 @@ class Server:
         self._server.start()
         return f"{host}:{bound}"
 
-    def install(self, ranker: Ranker) -> None:
-        """Let `ranker` answer calls, once it is warm.
+    def install(
+        self,
+        ranker: Ranker,
+        on_drained: Callable[[], None] = lambda: None,
+        before_swap: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Let `ranker` answer calls, once it is warm; how any component changes the recommender.
 
-        What it holds stays, so the garbage collector need not look through it again and again.
+        May be called again while calls are answered, one at a time: calls under way keep the
+        recommender they began with, later ones get the new one, and until it is warm, or when
+        warming up or `before_swap` raises, the old one goes on. What a recommender holds stays, so
+        the garbage collector need not look through it again and again: to be freed, it must not
+        be part of a reference cycle.
+
+        Args:
+            ranker: to install.
+            on_drained: called once, when `ranker` has been replaced and its last call has ended;
+                has to be quick.
+            before_swap: called when `ranker` is warm, just before it answers calls.
         """
         try:
             ranker.warm_up(time.monotonic)
@@ -138,7 +154,8 @@ class Server:
         self.metrics.loaded(well=True)
         gc.collect()
         gc.freeze()
-        self._rankers.put(ranker)
+        before_swap()
+        self.rankers.put(ranker, on_drained)
         for service in self._services:
             self._readiness.set(service, ready=True)
 
@@ -182,7 +199,7 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
 
 def serve_until_stopped(
     settings: ServerSettings,
-    load: Callable[[], Ranker],
+    served: Callable[[Server], AbstractContextManager[str]],
     on_ready: Callable[[str, str], None],
     store: StateStore | None = None,
 ) -> None:
@@ -190,7 +207,8 @@ def serve_until_stopped(
 
     Args:
         settings: where to listen and what to take on.
-        load: opens the recommender, once the address is known to be free.
+        served: installs a recommender, once the address is known to be free, and gives its bundle's
+            version; left once the server has drained.
         on_ready: called with address and bundle version when calls are answered.
         store: where events go, None to take none; the caller closes it.
     """
@@ -199,16 +217,17 @@ def serve_until_stopped(
     address = server.start()
     log.info("listening", address=address)
     with ExitStack() as ending:
-        ending.callback(server.drain)
+        draining = ending.enter_context(ExitStack())
+        draining.callback(server.drain)
         if settings.metrics_port is not None:
-            served = metrics_served(
+            measured = metrics_served(
                 server.metrics.registry, settings.metrics_host, settings.metrics_port
             )
-            log.info("metrics", address=ending.enter_context(served))
-        ranker = load()
-        server.install(ranker)
-        log.info("ready", address=address, bundle=ranker.version)
-        on_ready(address, ranker.version)
+            log.info("metrics", address=ending.enter_context(measured))
+        version = ending.enter_context(served(server))
+        log.info("ready", address=address, bundle=version)
+        on_ready(address, version)
         stop.wait()
         log.info("draining")
+        draining.close()
     log.info("stopped")

@@ -31,6 +31,15 @@ class ServerSettings(BaseModel):
     metrics_port: int | None = Field(default=None, ge=0, le=65_535)
     """Port of the metrics (HTTP, for Prometheus); None serves none, 0 takes any free port."""
 
+    admin_port: int | None = Field(default=None, ge=0, le=65_535)
+    """Port for operators, on the loopback interface; None offers none, 0 takes any free port."""
+
+    watch: bool = True
+    """Whether the server changes to what becomes the registry's current bundle while it runs."""
+
+    watch_seconds: float = Field(default=1.0, gt=0)
+    """Time between two looks at the registry's pointer."""
+
     workers: int = Field(default=2, ge=1, le=256)
     """Calls scored at the same time; more than the cores this process may use gains nothing."""
 

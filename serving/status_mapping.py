@@ -13,14 +13,18 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from recsys.errors import (
+    BundleDamagedError,
     BundleError,
+    BundleRefusedError,
     CallCancelledError,
     DeadlineError,
     OverloadedError,
     RecsysError,
     RequestError,
     StateError,
+    SwapInProgressError,
     UnavailableError,
+    UnknownBundleError,
     UnknownItemError,
 )
 from serving.logs import describe_fault, serving_log
@@ -30,11 +34,15 @@ PUSHBACK: Final = "grpc-retry-pushback-ms"
 
 CODES: Final[tuple[tuple[type[RecsysError], grpc.StatusCode], ...]] = (
     (UnknownItemError, grpc.StatusCode.NOT_FOUND),
+    (UnknownBundleError, grpc.StatusCode.NOT_FOUND),
     (RequestError, grpc.StatusCode.INVALID_ARGUMENT),
     (OverloadedError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (DeadlineError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (CallCancelledError, grpc.StatusCode.CANCELLED),
     (UnavailableError, grpc.StatusCode.UNAVAILABLE),
+    (SwapInProgressError, grpc.StatusCode.ABORTED),
+    (BundleDamagedError, grpc.StatusCode.DATA_LOSS),
+    (BundleRefusedError, grpc.StatusCode.FAILED_PRECONDITION),
 )
 """Errors whose text is meant for the caller; the first match counts."""
 

@@ -86,10 +86,10 @@ def refusal(action: Callable[[], object]) -> tuple[grpc.StatusCode, str, list[st
     return failure.code(), failure.details() or "", blamed
 
 
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "waited 10 s in vain"
+        assert time.monotonic() < end, f"waited {seconds:g} s in vain"
         time.sleep(0.01)
 
 

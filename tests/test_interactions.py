@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import EmptyTableError
-from recsys.interactions import EventKind, Histories, InteractionLog
+from recsys.interactions import EventKind, Histories, InteractionLog, kept_by_hour
 
 START = datetime(2031, 3, 1, tzinfo=UTC)
 CATALOGUE = pl.Series(["pen", "mug", "cup", "mug"])
@@ -222,3 +224,28 @@ def test_missing_prices_and_quantities_have_their_stand_ins() -> None:
 def test_a_log_needs_a_catalogue() -> None:
     with pytest.raises(EmptyTableError, match="items table has no rows"):
         InteractionLog.build(pl.Series([], dtype=pl.String), table(ROWS).lazy())
+
+
+class _Counting:
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+        self.kept = kept_by_hour(self.compute, 2)
+
+    def compute(self, hour: int) -> int:
+        self.asked.append(hour)
+        return 2 * hour
+
+
+def test_what_is_kept_by_hour_is_computed_once_and_freed_with_its_owner() -> None:
+    owner = _Counting()
+    assert [owner.kept(hour) for hour in (1, 2, 1, 2, 3, 1)] == [2, 4, 2, 4, 6, 2]
+    assert owner.asked == [1, 2, 3, 1]
+    kept, gone = owner.kept, weakref.ref(owner)
+    gc.disable()
+    try:
+        del owner
+        assert gone() is None, "the owner is part of a reference cycle"
+    finally:
+        gc.enable()
+    with pytest.raises(ReferenceError):
+        kept(4)

@@ -152,7 +152,7 @@ def test_a_model_cut_short_is_an_error_not_the_end_of_the_process(
     ranker.save(tmp_path)
     text = (tmp_path / "lambdarank.txt").read_text()
     (tmp_path / "lambdarank.txt").write_text(text[: int(len(text) * share)])
-    with pytest.raises(ModelError, match="not a whole LightGBM"):
+    with pytest.raises(ModelError, match="no sound LightGBM"):
         Ranker.load(tmp_path)
 
 
@@ -161,7 +161,7 @@ def test_a_model_with_a_line_lost_is_refused(ranker: Ranker, tmp_path: Path) -> 
     lines = (tmp_path / "lambdarank.txt").read_text().splitlines(keepends=True)
     lost = next(row for row, line in enumerate(lines) if line.startswith("left_child"))
     (tmp_path / "lambdarank.txt").write_text("".join(lines[:lost] + lines[lost + 1 :]))
-    with pytest.raises(ModelError, match="not a whole LightGBM"):
+    with pytest.raises(ModelError, match="no sound LightGBM"):
         Ranker.load(tmp_path)
 
 

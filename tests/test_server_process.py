@@ -23,19 +23,22 @@ from serving.client import RecommendationClient
 TESTS = Path(__file__).parent
 PROCESS = """
 import time
+from contextlib import contextmanager
 from shelf_ranker import ShelfRanker
 from serving.logs import configure_logs
 from serving.server import serve_until_stopped
 from serving.settings import ServerSettings
 
 ranker = ShelfRanker()
-def load():
-    return ranker
+@contextmanager
+def served(server):
+    server.install(ranker)
+    yield ranker.version
 def slow_from_now_on(address, version):
     ranker.before_answering = lambda: time.sleep({seconds})
 configure_logs()
 settings = ServerSettings(port=0, drain_seconds=30, metrics_port=0)
-serve_until_stopped(settings, load, slow_from_now_on)
+serve_until_stopped(settings, served, slow_from_now_on)
 """
 
 

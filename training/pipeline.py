@@ -29,6 +29,7 @@ from recsys.recommender import (
     TextModels,
     Upkeep,
     load_tastes,
+    save_golden,
     save_tastes,
 )
 from recsys.retrieval import CoOccurrence, DeepNeighbours, Taste, lexical_neighbours
@@ -134,6 +135,7 @@ def train(
     with bundles.stage() as folder:
         contents = run.contents()
         contents.save(folder)
+        save_golden(contents, data.horizon, folder)
         version = bundles.publish(folder, run.manifest())
     report = registry / "reports" / version
     summary = run.summary(version, gates, report)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -52,14 +52,28 @@ def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     return max(1, min(allowed, time // period))
 
 
+def release_freed_memory() -> None:
+    """Hand freed blocks back to the system, once: for after something large is gone for good."""
+    trim = _of_glibc("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
 def _keep_freed_memory() -> None:
     """Ask glibc to keep freed blocks: large tensors come and go with every step.
 
     Handing them back costs page faults that double the time of element-wise work. Nothing happens
     where there is no glibc.
     """
-    library = ctypes.util.find_library("c")
-    mallopt = getattr(ctypes.CDLL(library), "mallopt", None) if library else None
+    mallopt = _of_glibc("mallopt")
     if mallopt is not None:
         for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
             mallopt(parameter, _KEPT_BYTES)
+
+
+def _of_glibc(name: str) -> Callable[..., int] | None:
+    library = ctypes.util.find_library("c")
+    found: Callable[..., int] | None = (
+        getattr(ctypes.CDLL(library), name, None) if library else None
+    )
+    return found

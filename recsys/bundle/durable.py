@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from recsys.errors import BundleError
 
 
 def sync_path(path: Path) -> None:
@@ -34,3 +38,18 @@ def replace_synced(path: Path, content: bytes) -> None:
     write_synced(temporary, content)
     temporary.rename(path)
     sync_path(path.parent)
+
+
+@contextmanager
+def disk_action(action: str) -> Iterator[None]:
+    """Say of a failing disk or file system what it failed at.
+
+    Raises:
+        BundleError: instead of any OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise BundleError(
+            f"{action} failed: {error}; check the disk's space and the permissions, then run again"
+        ) from error

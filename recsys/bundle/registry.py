@@ -14,7 +14,7 @@ from recsys.bundle.contents import (
     published_fault,
     staged_entry,
 )
-from recsys.bundle.durable import sync_folders, sync_path, write_synced
+from recsys.bundle.durable import disk_action, sync_folders, sync_path, write_synced
 from recsys.bundle.locks import (
     STAGING_PREFIX,
     publisher_lock,
@@ -143,12 +143,12 @@ class Registry:
             BundleSignatureError: there is a public key, and the manifest is not signed for it.
         """
         path = self.folder(version) / MANIFEST_NAME
-        with _disk(f"reading {path}"):
+        with disk_action(f"reading {path}"):
             if fault := format_fault(path) if path.exists() else "is missing":
                 raise _damaged(version, f"{MANIFEST_NAME} {fault}")
             content = path.read_bytes()
         if self._public_key is not None:
-            with _disk(f"reading the signature of {version}"):
+            with disk_action(f"reading the signature of {version}"):
                 require_signature(path.parent, content, self._public_key)
         try:
             manifest = Manifest.from_bytes(content)
@@ -169,7 +169,7 @@ class Registry:
         manifest = self.manifest(version)
         found = _contents_of(self.folder(version))
         for name in sorted(found.keys() | manifest.files.keys()):
-            with _disk(f"reading {name!r} of bundle {version}"):
+            with disk_action(f"reading {name!r} of bundle {version}"):
                 fault = published_fault(found.get(name), manifest.files.get(name))
             if fault:
                 raise _damaged(version, f"{name} {fault}")
@@ -185,7 +185,7 @@ class Registry:
         folder = self.folder(version)
         with ExitStack() as held:
             try:
-                with _disk(f"opening {folder}"):
+                with disk_action(f"opening {folder}"):
                     held.enter_context(reader_lock(folder))
             except BundleError as error:
                 raise BundleNotFoundError(str(error)) from error
@@ -202,7 +202,7 @@ class Registry:
             BundleError: the registry's folder can't be made or written to.
         """
         with ExitStack() as staging:
-            with _disk(f"staging a bundle in {self.root}"):
+            with disk_action(f"staging a bundle in {self.root}"):
                 if not self._bundles.is_dir():
                     self._bundles.mkdir(parents=True, exist_ok=True)
                     sync_path(self.root)
@@ -233,7 +233,7 @@ class Registry:
         """
         if staged.parent != self._bundles or not staged.name.startswith(STAGING_PREFIX):
             raise BundleError(f"{staged} was not staged here; build it inside `Registry.stage`")
-        with _disk(f"publishing into {self.root}"), publisher_lock(self.root):
+        with disk_action(f"publishing into {self.root}"), publisher_lock(self.root):
             remove_leftovers(self._bundles)
             require_pointer(self.pointer, replaces)
             version = self._published(staged, description)
@@ -252,10 +252,21 @@ class Registry:
             RegistryBusyError: another process is publishing.
         """
         self.verify(version)
-        with _disk(f"activating {version} in {self.root}"), publisher_lock(self.root):
+        self.point_at(version)
+
+    def point_at(self, version: str) -> None:
+        """Make a version that was just verified current; otherwise as `activate`.
+
+        Raises:
+            BundleSignatureError: it is older than another and there is no key to sign an order.
+            RegistryBusyError: another process is publishing.
+        """
+        with disk_action(f"activating {version} in {self.root}"), publisher_lock(self.root):
             newest = version_name(self._highest_number())
             if self._signing_key is not None and version != newest:
                 RollbackOrder.give(newest, version, self._signing_key).write(self.root)
+            elif self._public_key is not None:
+                self._require_order(version, None, self._public_key)
             write_pointer(self.pointer, version)
 
     def rollback(self) -> str:
@@ -297,7 +308,7 @@ class Registry:
             raise BundleSignatureError("signing needs the signing key; open the registry with it")
         Registry(self.root).verify(version)
         path = self.folder(version) / MANIFEST_NAME
-        with _disk(f"signing {version} in {self.root}"), publisher_lock(self.root):
+        with disk_action(f"signing {version} in {self.root}"), publisher_lock(self.root):
             write_signature(path.parent, path.read_bytes(), self._signing_key)
 
     def prune(self, keep: int) -> Pruned:
@@ -314,7 +325,7 @@ class Registry:
         """
         if keep < 1:
             raise BundleError(f"{keep} bundles to keep; expected at least 1")
-        with _disk(f"pruning {self.root}"), publisher_lock(self.root):
+        with disk_action(f"pruning {self.root}"), publisher_lock(self.root):
             current = self.current()
             remove_leftovers(self._bundles)
             others = [version for version in self.versions()[:-keep] if version != current]
@@ -387,13 +398,3 @@ def _damaged(version: str, fault: str) -> BundleCorruptError:
         f"bundle {version} is damaged: {fault}; restore it from a copy, or serve another with "
         "`recsys bundles activate VERSION --registry REGISTRY`"
     )
-
-
-@contextmanager
-def _disk(action: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise BundleError(
-            f"{action} failed: {error}; check the disk's space and the permissions, then run again"
-        ) from error

@@ -7,6 +7,7 @@ from recsys.interactions.clock import (
     WEEKDAYS,
     as_datetime,
     floor_to_hour,
+    kept_by_hour,
     microseconds,
     weekday,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "as_datetime",
     "first_clicks",
     "floor_to_hour",
+    "kept_by_hour",
     "microseconds",
     "place_in_run",
     "place_logits",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from functools import lru_cache
+from typing import Final, TypeVar
+from weakref import WeakMethod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +17,7 @@ WEEKDAYS: Final = 7
 _WEEKDAY_OF_EPOCH: Final = 3
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+Found = TypeVar("Found")
 
 
 def microseconds(time: datetime) -> int:
@@ -32,6 +36,24 @@ def floor_to_hour(time_us: int) -> int:
     Both sides use it: a count that training sees for 10:59 is the one that serving gives at 10:01.
     """
     return time_us - time_us % HOUR_US
+
+
+def kept_by_hour(method: Callable[[int], Found], hours: int) -> Callable[[int], Found]:
+    """What `method` gives for the latest `hours` full hours asked for, computed once each.
+
+    Its owner may hold the result: unlike with `lru_cache` itself that makes no reference cycle, so
+    the owner is freed with its last user. Raises ReferenceError when it has been.
+    """
+    owned = WeakMethod(method)
+
+    @lru_cache(maxsize=hours)
+    def found(hour: int) -> Found:
+        bound = owned()
+        if bound is None:
+            raise ReferenceError("the owner of what is kept by hour is gone")
+        return bound(hour)
+
+    return found
 
 
 def weekday(time: NDArray[np.int64]) -> NDArray[np.int64]:

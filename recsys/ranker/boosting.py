@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from recsys.config import RankerConfig, RankerObjective
 from recsys.errors import ModelError
 from recsys.ranker.fit_inputs import FitInputs
+from recsys.ranker.model_text import UnsoundModelError, check_model_text
 
 CUT: Final = 10
 
@@ -80,22 +81,22 @@ def spread(score: NDArray[np.float64], judge: FitInputs) -> float:
 
 
 def read_booster(path: Path) -> lightgbm.Booster:
-    """Read a text model; one that was cut short would abort LightGBM's whole process.
+    """Read a text model, checked first: an unsound one may abort LightGBM's whole process.
 
     Raises:
-        ModelError: the file can't be read or is not a whole model.
+        ModelError: the file can't be read or is not a whole and sound model.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise ModelError(f"can't read the ranker's {path}: {error}") from error
-    header, found, trees = text.partition("\n\nTree=0\n")
-    sizes = [line.split("=")[1] for line in header.splitlines() if line.startswith("tree_sizes=")]
-    whole = bool(found) and len(sizes) == 1 and text.startswith("tree\n")
-    end = sum(map(int, sizes[0].split())) - len("Tree=0\n") if whole else 0
-    if not (whole and trees[end:].startswith("end of trees\n") and "end of parameters" in trees):
-        raise ModelError(f"{path} is not a whole LightGBM text model; restore or train again")
-    return lightgbm.Booster(model_str=text)
+    try:
+        check_model_text(text)
+        return lightgbm.Booster(model_str=text)
+    except (UnsoundModelError, lightgbm.basic.LightGBMError) as error:
+        raise ModelError(
+            f"{path} is no sound LightGBM text model: {error}; restore it or train again"
+        ) from error
 
 
 def _parameters(config: RankerConfig, seed: int, threads: int) -> dict[str, object]:

@@ -13,6 +13,8 @@ from recsys.recommender.contents import (
     save_tastes,
 )
 from recsys.recommender.deadline import Deadline
+from recsys.recommender.golden import GOLDEN, GoldenQuery, check_golden, load_golden, save_golden
+from recsys.recommender.inspection import try_out
 from recsys.recommender.item_reader import ItemReader, ReadItems, require_unit
 from recsys.recommender.point_in_time import PointInTime, ScoredCandidates, Shoppers
 from recsys.recommender.recent import RecentEvent
@@ -33,6 +35,7 @@ from recsys.recommender.upkeep import Upkeep, text_sums
 
 __all__ = [
     "CROSS_ENCODER",
+    "GOLDEN",
     "MEANING",
     "RANKER",
     "TASTES",
@@ -43,6 +46,7 @@ __all__ = [
     "Contents",
     "Contribution",
     "Deadline",
+    "GoldenQuery",
     "ItemCard",
     "ItemFilter",
     "ItemReader",
@@ -65,9 +69,13 @@ __all__ = [
     "UpdateCounts",
     "Upkeep",
     "canonical_text",
+    "check_golden",
     "given",
+    "load_golden",
     "load_tastes",
     "require_unit",
+    "save_golden",
     "save_tastes",
     "text_sums",
+    "try_out",
 ]

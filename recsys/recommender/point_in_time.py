@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from recsys.interactions import (
     SearchedFor,
     ShownItems,
     floor_to_hour,
+    kept_by_hour,
 )
 from recsys.recommender.candidates import Retriever
 from recsys.recommender.texts import SIMILARITY_SEGMENTS, TextModels
@@ -152,8 +153,8 @@ class PointInTime:
         )
         self._items = items
         self._config = config
-        self.statistics = lru_cache(maxsize=HOURS_KEPT)(self._statistics)
-        self._demand_around = lru_cache(maxsize=HOURS_KEPT)(self._neighbours_demand)
+        self.statistics = kept_by_hour(self._statistics, HOURS_KEPT)
+        self._demand_around = kept_by_hour(self._neighbours_demand, HOURS_KEPT)
 
     @cached_property
     def popularity(self) -> NDArray[np.int64]:

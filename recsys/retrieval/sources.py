@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Final, Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ from recsys.interactions import (
     EventKind,
     InteractionLog,
     ItemLists,
+    kept_by_hour,
     place_in_run,
 )
 from recsys.retrieval.co_occurrence import HALF_LIFE_DAYS, CoOccurrence
@@ -132,7 +133,7 @@ class Popular:
 
     @cached_property
     def _kept(self) -> Callable[[int], NDArray[np.int32]]:
-        return lru_cache(maxsize=HOURS_KEPT)(self._at)
+        return kept_by_hour(self._at, HOURS_KEPT)
 
     @cached_property
     def _wanted(self) -> NDArray[np.bool_]:

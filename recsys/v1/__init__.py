@@ -11,6 +11,20 @@ from recsys.v1.event_service_pb2_grpc import (
     EventServiceStub,
     add_EventServiceServicer_to_server,
 )
+from recsys.v1.admin_service_pb2 import (
+    ActivateBundleRequest,
+    ActivateBundleResponse,
+    GetStatusRequest,
+    GetStatusResponse,
+    LoadFailure,
+    RollbackRequest,
+    RollbackResponse,
+)
+from recsys.v1.admin_service_pb2_grpc import (
+    AdminServiceServicer,
+    AdminServiceStub,
+    add_AdminServiceServicer_to_server,
+)
 from recsys.v1.recommendation_service_pb2 import (
     Contribution,
     ItemFilter,
@@ -30,11 +44,18 @@ from recsys.v1.recommendation_service_pb2_grpc import (
 )
 
 __all__ = [
+    "ActivateBundleRequest",
+    "ActivateBundleResponse",
+    "AdminServiceServicer",
+    "AdminServiceStub",
     "Contribution",
     "Event",
     "EventServiceServicer",
     "EventServiceStub",
+    "GetStatusRequest",
+    "GetStatusResponse",
     "ItemFilter",
+    "LoadFailure",
     "RankRequest",
     "RankResponse",
     "RankedItem",
@@ -45,9 +66,12 @@ __all__ = [
     "RecordEventsRequest",
     "RecordEventsResponse",
     "RejectedEvent",
+    "RollbackRequest",
+    "RollbackResponse",
     "SimilarItemsRequest",
     "SimilarItemsResponse",
     "Tier",
+    "add_AdminServiceServicer_to_server",
     "add_EventServiceServicer_to_server",
     "add_RecommendationServiceServicer_to_server",
 ]

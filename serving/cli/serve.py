@@ -16,16 +16,36 @@ STATE: Final = "state.sqlite"
 """The state store's file in a registry."""
 
 
+PortOption = Annotated[
+    int | None, typer.Option(min=0, max=65_535, help="Default 50051; 0 takes any free one.")
+]
+MetricsPortOption = Annotated[
+    int | None,
+    typer.Option(min=0, max=65_535, help="Metrics for Prometheus, on this machine; absent: none."),
+]
+WatchOption = Annotated[
+    bool | None, typer.Option(help="Change to what becomes current while it runs; default.")
+]
+AdminPortOption = Annotated[
+    int | None,
+    typer.Option(min=0, max=65_535, help="Operators' calls, on loopback; absent: none."),
+]
+PublicKeyOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Ed25519 key (PEM); refuse bundles not signed for it."),
+]
+
+
 @app.command()
 def serve(  # noqa: PLR0913, PLR0917
     registry: Annotated[Path, typer.Option(help="Folder of the published bundles.")],
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65_535, help="Default 50051; 0 takes any free one.")
-    ] = None,
+    port: PortOption = None,
     host: Annotated[
         str | None, typer.Option(help="Address to listen on; default 127.0.0.1.")
     ] = None,
-    bundle: Annotated[str | None, typer.Option(help="Version; absent: the current one.")] = None,
+    bundle: Annotated[
+        str | None, typer.Option(help="Version to stay with; absent: the current one.")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, max=256, help="Calls scored at a time; default 2.")
     ] = None,
@@ -34,12 +54,10 @@ def serve(  # noqa: PLR0913, PLR0917
         Path | None,
         typer.Option(help="File for events; made if need be. [default: REGISTRY/state.sqlite]"),
     ] = None,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=65_535, help="Metrics for Prometheus, on this machine; absent: none."
-        ),
-    ] = None,
+    metrics_port: MetricsPortOption = None,
+    watch: WatchOption = None,
+    admin_port: AdminPortOption = None,
+    public_key: PublicKeyOption = None,
     settings: Annotated[
         Path | None, typer.Option(help="TOML file of more settings; options stand above it.")
     ] = None,
@@ -47,13 +65,14 @@ def serve(  # noqa: PLR0913, PLR0917
     """Answer gRPC calls until SIGTERM or Ctrl-C; logs one JSON object a line on stderr.
 
     The log's line `ready` has address and bundle. Calls under way finish before the server ends.
+    When another bundle becomes current, it is tried out first and calls go on meanwhile.
 
     Example: recsys serve --registry shop/registry --port 50051
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's core logs plain text beside the JSON
-    from recsys.bundle import Registry  # noqa: PLC0415
+    from recsys.bundle import PublicKey, Registry  # noqa: PLC0415
     from recsys.state import SqliteStateStore  # noqa: PLC0415
-    from serving.loading import open_recommender  # noqa: PLC0415
+    from serving.following import following  # noqa: PLC0415
     from serving.logs import configure_logs, log_uncaught  # noqa: PLC0415
     from serving.server import serve_until_stopped  # noqa: PLC0415
     from serving.settings import load_settings  # noqa: PLC0415
@@ -65,15 +84,21 @@ def serve(  # noqa: PLR0913, PLR0917
         "workers": workers,
         "reflection": reflection or None,
         "metrics_port": metrics_port,
+        "watch": watch,
+        "admin_port": admin_port,
     }
     given = {name: value for name, value in options.items() if value is not None}
     chosen = load_settings(settings, given)
+    key = None if public_key is None else PublicKey.read(public_key)
+    bundles = Registry(registry, public_key=key)
     configure_logs()
     log_uncaught()
     set_up_process()
-    Registry(registry).versions()  # a mistyped folder is told before anything is made in it
+    bundles.versions()  # a mistyped folder is told before anything is made in it
     with closing(SqliteStateStore(state or registry / STATE)) as store:
-        serve_until_stopped(chosen, lambda: open_recommender(registry, bundle), _say_ready, store)
+        serve_until_stopped(
+            chosen, lambda server: following(server, bundles, chosen, bundle), _say_ready, store
+        )
 
 
 def _say_ready(address: str, version: str) -> None:

@@ -1,0 +1,114 @@
+"""The canary: a process that opens a bundle first, and may die of it in the server's place.
+
+`python -m serving.canary FOLDER` reads a bundle's folder as a server would and answers its golden
+queries. It writes a line with a JSON string for each file it is about to read, and at the end a
+line with a JSON object: `{"fault": null}`, or what is wrong. Native readers abort the process on
+some damaged files (LightGBM does): then there is no last line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Final
+
+from recsys.errors import BundleCorruptError, DeadlineError, RecsysError
+
+COMMAND: Final = (sys.executable, "-P", "-m", "serving.canary")
+NICENESS: Final = 5
+PATIENCE_SECONDS: Final = 300.0
+"""Longest time a canary may take."""
+
+_STEP_SECONDS: Final = 0.02
+
+TimeLeft = Callable[[], float]
+"""Seconds that a caller still waits; 0 or less once nobody does."""
+
+
+def send_canary(
+    folder: Path, time_left: TimeLeft = lambda: PATIENCE_SECONDS, command: Sequence[str] = COMMAND
+) -> None:
+    """Let a process of its own try a bundle out; returns when it came back well.
+
+    It is started anew, not forked: forks of a process with threads may hang. It gives way to calls
+    that are answered at the time, and is killed when nobody waits for it any more.
+
+    Raises:
+        BundleCorruptError: the process found a fault or died; names the file it was reading.
+        DeadlineError: the time ran out.
+    """
+    with TemporaryFile("w+", encoding="utf-8") as told:
+        code = _run([*command, str(folder)], told, time_left)
+        told.seek(0)
+        lines = told.read().split("\n")[:-1]  # what was not written to its end is left out
+    last = json.loads(lines[-1]) if lines else "nothing yet"
+    if isinstance(last, str):
+        raise BundleCorruptError(
+            f"{last}: the process that tried the bundle out {_end(code)} while it read this; "
+            "the bundle can't be served: publish it again"
+        )
+    if last["fault"] is not None:
+        raise BundleCorruptError(str(last["fault"]))
+
+
+def _run(command: Sequence[str], told: IO[str], time_left: TimeLeft) -> int:
+    """The exit code of the command; what it tells goes into `told`."""
+    end, nothing = time.monotonic() + PATIENCE_SECONDS, subprocess.DEVNULL
+    with subprocess.Popen(  # noqa: S603  (our own command)
+        command, stdin=nothing, stdout=told, stderr=nothing
+    ) as process:
+        try:
+            while process.poll() is None:
+                if time_left() <= 0 or time.monotonic() > end:
+                    raise DeadlineError("there was no time to try the bundle out")
+                time.sleep(_STEP_SECONDS)
+        finally:
+            process.kill()
+    return process.returncode
+
+
+def _end(code: int) -> str:
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"died of {signal.Signals(-code).name}"
+    return f"ended with code {code}"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Try out the folder named by the only argument; see the module's text."""
+    os.nice(NICENESS)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold shoppers' histories
+    with _alone_on_stdout() as told:
+        from recsys.recommender import try_out  # noqa: PLC0415
+        from training.process import set_up_process  # noqa: PLC0415
+
+        def tell(what: object) -> None:
+            told.write(f"{json.dumps(what)}\n")
+
+        set_up_process(1)
+        fault = None
+        try:
+            try_out(Path(arguments[0]), tell)
+        except RecsysError as error:
+            fault = str(error)
+        tell({"fault": fault})
+
+
+def _alone_on_stdout() -> IO[str]:
+    """The standard output, for us alone: LightGBM writes there what it has to complain of."""
+    told = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1, encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return told
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

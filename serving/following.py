@@ -1,0 +1,58 @@
+"""A server that follows a registry: first bundle, pointer watch, operators' port."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from threading import Event
+
+from recsys.bundle import Registry
+from serving.admin_server import admin_server
+from serving.admin_service import AdminService
+from serving.loading import BundleLoader
+from serving.logs import serving_log
+from serving.pointer_watch import PointerWatch
+from serving.server import Server, utc_now
+from serving.settings import ServerSettings
+from serving.swapping import BundleSwapper
+
+log = serving_log()
+
+
+@contextmanager
+def following(
+    server: Server, registry: Registry, settings: ServerSettings, bundle: str | None = None
+) -> Iterator[str]:
+    """Serve a registry's bundle, and what becomes its current one until the end of the `with`.
+
+    Gives the version that is served at first. At the end, a change under way is given up.
+
+    Args:
+        server: answers calls.
+        registry: whose bundles.
+        settings: whether its pointer is watched, and the operators' port.
+        bundle: version to stay with whatever the pointer says; None serves what it says.
+
+    Raises:
+        RecsysError: the bundle to begin with can't be served; the message says why.
+    """
+    stopping = Event()
+    loader = BundleLoader(registry, lambda: server.metrics.loaded(well=False))
+    swapper = BundleSwapper(loader.load, server.install, utc_now)
+    with ExitStack() as running:
+        running.callback(swapper.close)
+        watch = PointerWatch(registry, swapper, settings.watch_seconds, stopping)
+        version = bundle or registry.current()
+        swapper.change_to(version, lambda: 0.0 if stopping.is_set() else math.inf)
+        if settings.admin_port is not None:
+            service = AdminService(registry, swapper, server.rankers, stopping)
+            address = running.enter_context(
+                admin_server(service, settings.admin_port, server.metrics.called)
+            )
+            log.info("admin_listening", address=address)
+        if settings.watch and bundle is None:
+            watch.start()
+            running.callback(watch.join)
+        running.callback(stopping.set)
+        yield version

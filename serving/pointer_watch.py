@@ -1,0 +1,87 @@
+"""Follows the registry's pointer: what it names is served."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from threading import Event, Thread
+
+from recsys.bundle import Registry
+from recsys.errors import RecsysError, SwapInProgressError
+from serving.logs import serving_log
+from serving.swapping import BundleSwapper
+
+Mark = tuple[int, int, int]
+
+log = serving_log()
+
+
+class PointerWatch:
+    """Looks at the pointer every so often, and changes to the bundle it names once it is replaced.
+
+    A bundle that is refused is not tried again until the pointer is replaced once more. While
+    pointer or registry are gone, what is served is served on.
+
+    Args:
+        registry: whose pointer.
+        swapper: changes the bundle.
+        seconds: between two looks.
+        stopping: ends it once set; a change under way is given up then.
+    """
+
+    def __init__(
+        self, registry: Registry, swapper: BundleSwapper, seconds: float, stopping: Event
+    ) -> None:
+        self._registry = registry
+        self._swapper = swapper
+        self._seconds = seconds
+        self._seen = _mark(registry.pointer)
+        self._stopping = stopping
+        self._thread = Thread(target=self._run, name="pointer watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin; what the pointer came to name since this was made counts as replaced."""
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for the end."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._seconds):
+            mark = _mark(self._registry.pointer)
+            if mark != self._seen and self._followed(mark):
+                self._seen = mark
+
+    def _followed(self, mark: Mark | None) -> bool:
+        """Whether this state of the pointer is dealt with."""
+        if mark is None:
+            log.error("pointer_missing", serving=self._swapper.status.version)
+            return True
+        status = self._swapper.status
+        try:
+            version = self._registry.current(seen=status.newest or None)
+        except RecsysError as error:
+            self._swapper.note_failure("", str(error))
+            return True
+        if version == status.version:
+            return True
+        try:
+            self._swapper.change_to(version, self._time_left)
+        except SwapInProgressError:
+            return False
+        except Exception:  # noqa: BLE001
+            return True  # the swapper has said why
+        return True
+
+    def _time_left(self) -> float:
+        return 0.0 if self._stopping.is_set() else math.inf
+
+
+def _mark(path: Path) -> Mark | None:
+    """What changes when the file is replaced or written; None where it is not."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

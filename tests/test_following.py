@@ -1,0 +1,263 @@
+"""A server that follows a registry: it serves what becomes current, and refuses what is damaged."""
+
+from __future__ import annotations
+
+import gc
+import io
+import shutil
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from bundle_copies import publish_variant, scaled
+from log_lines import lines
+from safetensors.numpy import load_file, save_file
+from shelf_server import Call, running, until
+from test_bundle_damage import DAMAGES
+from test_signing import write_keys
+from trained_shop import UNTIL, TrainedShop
+
+from recsys.bundle import PublicKey, Registry, SigningKey
+from recsys.bundle.pointers import write_pointer
+from recsys.errors import BundleCorruptError, BundleSignatureError
+from recsys.recommender import check_golden, load_golden, try_out
+from serving.canary import send_canary
+from serving.following import following
+from serving.loading import BundleLoader, open_recommender
+from serving.settings import ServerSettings
+
+SETTINGS = ServerSettings(watch_seconds=0.02)
+UNCHECKED = """
+import sys
+import recsys.ranker.boosting
+recsys.ranker.boosting.check_model_text = lambda text: None
+from serving.canary import main
+main(sys.argv[1:])
+"""
+"""A canary that hands LightGBM whatever there is."""
+
+
+@pytest.fixture(scope="module")
+def registry(trained_shop: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """A copy of the trained registry: v000001 is current, v000002 answers otherwise."""
+    root = tmp_path_factory.mktemp("following") / "registry"
+    shutil.copytree(trained_shop.registry, root)
+    registry = Registry(root)
+    assert publish_variant(registry, scaled(2.0)) == "v000002"
+    return registry
+
+
+@contextmanager
+def followed(registry: Registry) -> Iterator[Call]:
+    with (
+        running(None, max_answer_seconds=60.0, max_wait_seconds=60.0) as (server, call),
+        following(server, registry, SETTINGS),
+    ):
+        yield call
+
+
+def version_of(call: Call) -> str:
+    return call.recommend(timeout=60.0).bundle_version
+
+
+def test_what_becomes_current_is_served_with_its_own_golden_answers(registry: Registry) -> None:
+    with followed(registry) as call:
+        for version in ("v000001", "v000002", "v000001"):
+            registry.activate(version)
+            until(lambda version=version: version_of(call) == version, 200)  # type: ignore[misc]
+            assert_golden(call, registry.folder(version))
+        process = psutil.Process()
+        mapped = {Path(found.path).parent.name for found in process.memory_maps()}
+        assert "v000001" in mapped
+        assert "v000002" not in mapped, "the old bundle's files are still mapped"
+        opened = {p.readlink().name for p in Path("/proc/self/fd").iterdir() if p.is_symlink()}
+        assert "v000002" not in opened, "the old bundle's folder is still held"
+
+
+def assert_golden(call: Call, folder: Path) -> None:
+    for query in load_golden(folder)[::5]:
+        answer = call.recommend(
+            user_id=query.user_id,
+            query=query.query,
+            context_item_ids=query.context_item_ids,
+            as_of=UNTIL,
+            timeout=60.0,
+        )
+        assert answer.bundle_version == folder.name
+        assert tuple(item.item_id for item in answer.items) == query.item_ids
+        scores = [item.score for item in answer.items]
+        np.testing.assert_allclose(scores, query.scores, rtol=1e-5, atol=2e-6)
+
+
+def test_every_damaged_file_is_named_while_the_old_bundle_serves(
+    registry: Registry, log: io.StringIO
+) -> None:
+    good = registry.folder("v000002")
+    aside = registry.root / "aside"
+    names = [p.relative_to(good).as_posix() for p in good.rglob("*") if p.is_file()]
+    assert len(names) > 25
+    with followed(registry) as call:
+        for damage in (*DAMAGES, _extra, _swap):
+            for name in names:
+                shutil.copytree(good, aside)
+                damage(good / name)
+                start = len(log.getvalue())
+                write_pointer(registry.pointer, "v000002")
+                until(lambda start=start: "load_failed" in log.getvalue()[start:])  # type: ignore[misc]
+                failure = next(x for x in lines(log)[::-1] if x["event"] == "load_failed")
+                assert name in str(failure["reason"]), (damage, failure)
+                assert failure["serving"] == "v000001"
+                shutil.rmtree(good)
+                aside.rename(good)
+                write_pointer(registry.pointer, "v000001")
+            assert version_of(call) == "v000001"
+    registry.verify("v000002")
+
+
+def _extra(path: Path) -> None:
+    shutil.copy(path, path.with_name(path.name + path.suffix))
+
+
+def _swap(path: Path) -> None:
+    bundles = next(folder for folder in path.parents if folder.name == "bundles")
+    other = next(p for p in bundles.rglob(f"*{path.suffix}") if p.is_file() and p != path)
+    path.write_bytes(other.read_bytes() + b" ")
+
+
+def test_a_file_that_kills_its_reader_kills_the_canary_alone(registry: Registry) -> None:
+    def cut(folder: Path) -> None:
+        path = folder / "ranker" / "full" / "lambdarank.txt"
+        text = path.read_text()
+        path.write_text(text[: text.index("leaf_value")])
+
+    version = publish_variant(registry, cut)
+    registry.verify(version)  # the manifest is of the bad file
+    command = [sys.executable, "-P", "-c", UNCHECKED]
+    loader = BundleLoader(registry, canary=partial(send_canary, command=command))
+    with pytest.raises(BundleCorruptError, match=r"ranker/full/lambdarank\.txt: .* died of SIG"):
+        loader.load(version, lambda: 200.0)
+    with pytest.raises(BundleCorruptError, match=r"ranker/full/lambdarank\.txt: .*no sound"):
+        send_canary(registry.folder(version))
+
+
+def not_finite(name: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        arrays = load_file(folder / name)
+        largest = max((a for a in arrays.values() if a.dtype.kind == "f"), key=lambda a: a.size)
+        largest.flat[largest.size // 2] = np.nan
+        save_file(arrays, folder / name)
+
+    return change
+
+
+def not_the_published(folder: Path) -> None:
+    golden = (folder / "golden.jsonl").read_bytes()
+    scaled(1.5)(folder)
+    (folder / "golden.jsonl").write_bytes(golden)
+
+
+def without_a_file(folder: Path) -> None:
+    (folder / "co_occurrence.safetensors").unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (not_finite("bi_encoder/model.safetensors"), r"bi_encoder/model\.safetensors: .*finite"),
+        (not_finite("item_vectors.safetensors"), r"item_vectors\.safetensors: .*finite"),
+        (not_the_published, r"golden\.jsonl: the bundle answers its golden queries"),
+        (without_a_file, r"all files together: .*co_occurrence\.safetensors"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_faults_that_the_manifest_vouches_for_are_found_by_trying_out(
+    registry: Registry, change: Callable[[Path], None], said: str
+) -> None:
+    folder = registry.folder(publish_variant(registry, change))
+    read: list[str] = []
+    with pytest.raises(BundleCorruptError, match=said):
+        try_out(folder, read.append)
+    assert read
+
+
+def test_golden_answers_are_what_the_bundle_answers(trained_shop: TrainedShop) -> None:
+    golden = load_golden(trained_shop.bundle)
+    assert len(golden) == 28
+    assert sum(bool(query.query) for query in golden) == 6
+    assert all(len(query.item_ids) == len(query.scores) > 0 for query in golden)
+    recommender = open_recommender(trained_shop.registry)
+    check_golden(recommender, golden)
+    check_golden(recommender, [])
+    wrong = [q.model_copy(update={"scores": tuple(s + 1 for s in q.scores)}) for q in golden]
+    with pytest.raises(BundleCorruptError, match=r"scores .* off on average"):
+        check_golden(recommender, wrong)
+
+
+def test_a_recommender_is_freed_with_its_last_user(trained_shop: TrainedShop) -> None:
+    recommender = open_recommender(trained_shop.registry)
+    recommender.warm_up(time.monotonic)
+    parts = recommender, recommender._contents.texts.scorer.model, recommender._log
+    alive = [weakref.ref(part) for part in parts]
+    gc.disable()
+    try:
+        del recommender, parts
+        assert [ref() for ref in alive] == [None] * 3, "something is part of a reference cycle"
+    finally:
+        gc.enable()
+
+
+def test_a_server_goes_on_when_its_registry_is_gone(registry: Registry, log: io.StringIO) -> None:
+    root = registry.root.parent / "gone"
+    shutil.copytree(registry.root, root)
+    with followed(Registry(root)) as call:
+        shutil.rmtree(root)
+        until(lambda: "pointer_missing" in log.getvalue())
+        assert version_of(call) == "v000001"
+        assert len(call.recommend(timeout=60.0).items) == 10
+    assert len([line for line in lines(log) if line["event"] == "pointer_missing"]) == 1
+
+
+def test_a_server_with_a_public_key_follows_signed_pointers_only(
+    registry: Registry, log: io.StringIO, tmp_path: Path
+) -> None:
+
+    private, public = write_keys(tmp_path)
+    root = tmp_path / "registry"
+    shutil.copytree(registry.root, root)
+    signer = Registry(root, signing_key=SigningKey.read(private))
+    for version in ("v000001", "v000002"):
+        signer.sign(version)
+    signer.activate("v000002")
+    reader = Registry(root, public_key=PublicKey.read(public))
+    with followed(reader) as call:
+        write_pointer(root / "CURRENT", "v000001")
+        until(lambda: "no signed order" in log.getvalue())
+        assert version_of(call) == "v000002"
+        write_pointer(root / "CURRENT", "v000002")
+        signer.rollback()
+        until(lambda: version_of(call) == "v000001", 200)
+    (root / "bundles" / "v000001" / "MANIFEST.sig").unlink()
+    with pytest.raises(BundleSignatureError), followed(reader):
+        pass
+
+
+def test_serve_refuses_to_start_with_a_damaged_bundle_and_says_why(
+    registry: Registry, tmp_path: Path
+) -> None:
+    root = tmp_path / "registry"
+    shutil.copytree(registry.root, root)
+    (root / "bundles" / "v000001" / "item_vectors.safetensors").write_bytes(b"")
+    command = [sys.executable, "-m", "serving.cli.main", "serve", "--registry", str(root)]
+    command += ["--port", "0"]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=200)
+    assert ended.returncode == 3
+    assert "item_vectors.safetensors" in ended.stderr
+    assert ended.stdout == ""
