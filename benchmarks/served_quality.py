@@ -37,6 +37,7 @@ from recsys.tables import Dataset
 from serving.bench.server_process import running_server
 from serving.client import RecommendationClient
 from serving.loading import open_recommender
+from training.process import set_up_process
 
 PAGE = 20
 
@@ -186,6 +187,7 @@ def main() -> None:
     parser.add_argument("--deadline-ms", type=int, action="append", default=[])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    set_up_process()  # as the server does, or sums of floats differ in their last bits
     dataset = Dataset(options.dataset)
     log = InteractionLog.build(dataset.items()["item_id"], dataset.scan_events())
     end = options.end or datetime(9999, 1, 1, tzinfo=UTC)
