@@ -187,6 +187,20 @@ def test_the_same_job_tunes_the_plain_pattern(bench: Make) -> None:
     assert {int(name.split(".")[3]) for name in changed if ".layer." in name} == {4, 5}
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA device")
+@pytest.mark.parametrize("attention", ["two_part", "plain"])
+def test_the_same_job_runs_on_cuda(bench: Make, attention: str) -> None:
+    made = bench(RECIPE.model_copy(update={"attention": attention, "epochs": 2.0}))
+    made.job = replace(made.job, device="cuda")
+    found = evaluations(made.fit())
+    assert max(found.values()) > found[0] + 0.2
+    there = made.ndcg()
+    assert next(made.encoder.parameters()).device.type == "cpu"
+    made.job = replace(made.job, device="cpu")
+    assert made.ndcg() == pytest.approx(there, abs=0.02)
+
+
 def test_the_best_weights_are_kept_not_the_last(bench: Make) -> None:
     wild = {"learning_rate": 0.3, "head_learning_rate": 1.0, "warmup_share": 0.9, "epochs": 4.0}
     made = bench(RECIPE.model_copy(update={**wild, "evaluation_steps": 2}))

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from recsys.config import CrossEncoderConfig
-from recsys.text import CrossEncoder, StateTable, TokenTable, autocast
+from recsys.text import CrossEncoder, Device, StateTable, TokenTable, autocast
 from training.examples import PADDING, Groups
 from training.group_objectives import METRIC, group_loss, group_ndcg, ranking_scores
 from training.step_bar import StepBar
@@ -226,7 +226,7 @@ def fit_cross_encoder(
     best = best_step(history)
     if best == 0:
         encoder.load_state_dict(untuned)
-    encoder.eval()
+    encoder.eval().to("cpu")
     return FitResult(history, trainer.state.global_step, best)
 
 
@@ -245,12 +245,14 @@ class FitJob:
         folder: checkpoints go here.
         seed: of the order of groups and of dropout.
         progress: shows the steps.
+        device: where it runs; the encoder is on the CPU before and after.
     """
 
     config: CrossEncoderConfig
     folder: Path
     seed: int
     progress: Progress
+    device: Device = "cpu"
 
 
 def _arguments(job: FitJob, *, first: bool) -> TrainingArguments:
@@ -275,7 +277,7 @@ def _arguments(job: FitJob, *, first: bool) -> TrainingArguments:
         logging_steps=5,
         bf16=config.precision == "bf16",
         seed=job.seed % 2**32,
-        use_cpu=True,
+        use_cpu=job.device == "cpu",
         remove_unused_columns=False,
         label_names=["labels"],
         report_to="none",
@@ -284,14 +286,11 @@ def _arguments(job: FitJob, *, first: bool) -> TrainingArguments:
     )
 
 
-def _evaluation_loader(
-    examples: Examples, *_: object, rows: Sequence[int] | None = None
-) -> DataLoader[int]:
+def _evaluation_loader(examples: Examples, *_: object) -> DataLoader[int]:
     items = max(examples.groups.item.shape[1], 1)
     return DataLoader(
         examples,
         batch_size=max(EVALUATION_ITEMS // items, 1),
-        sampler=rows,
         collate_fn=examples.collate,
     )
 
@@ -309,14 +308,14 @@ def last_complete_checkpoint(folder: Path) -> str | None:
 
 
 @torch.inference_mode()
-def score_groups(
-    encoder: CrossEncoder, examples: Examples, job: FitJob, rows: Sequence[int] | None = None
-) -> NDArray[np.float32]:
-    """Ranking scores float32 (g, k) by the encoder as it is, of all groups or of `rows`."""
-    model = TrainedCrossEncoder(encoder, job.config).eval()
+def score_groups(encoder: CrossEncoder, examples: Examples, job: FitJob) -> NDArray[np.float32]:
+    """Ranking scores float32 (g, k) of all groups by the encoder as it is."""
+    model = TrainedCrossEncoder(encoder, job.config).eval().to(job.device)
     scores = []
-    for batch in _evaluation_loader(examples, rows=rows):
-        with autocast(job.config.precision):
-            logits = model(**batch)["logits"]
-        scores.append(ranking_scores(logits.float().numpy()))
+    for batch in _evaluation_loader(examples):
+        there = {name: part.to(job.device) for name, part in batch.items()}
+        with autocast(job.config.precision, job.device):
+            logits = model(**there)["logits"]
+        scores.append(ranking_scores(logits.float().cpu().numpy()))
+    model.to("cpu")
     return np.concatenate(scores)

@@ -18,7 +18,7 @@ from recsys.errors import BundleNotFoundError, ModelError, WorseBundleError
 from recsys.evaluation import bootstrap_difference
 from recsys.ranker import FitInputs, RankerTier, TieredRanker
 from recsys.recommender import CROSS_ENCODER, RANKER
-from recsys.text import CrossEncoder, CrossEncoderShape
+from recsys.text import CrossEncoder, CrossEncoderShape, usable_device
 from training.fit_cross_encoder import FitJob, score_groups
 from training.group_objectives import group_ndcg
 from training.report import Estimate
@@ -180,7 +180,8 @@ def _encoder_ndcg(
     groups = held_out_groups(data, configuration)
     budget = configuration.text.item_max_tokens
     items = text_rows(data.texts, encoder, configuration, budget)
-    job = FitJob(configuration.cross_encoder, Path(), configuration.seed, progress)
+    device = usable_device(configuration.device)
+    job = FitJob(configuration.cross_encoder, Path(), configuration.seed, progress, device)
     scores = score_groups(encoder, examples(groups, items, encoder, configuration), job)
     return group_ndcg(scores, groups.label, groups.relevant)
 

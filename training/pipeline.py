@@ -40,6 +40,7 @@ from recsys.text import (
     TextScorer,
     TokenTable,
     encode_states,
+    usable_device,
 )
 from training.calibrate import calibrate
 from training.embed_catalogue import EncodedCatalogue, EncodedTexts, near_arrays, near_from
@@ -244,6 +245,7 @@ class _Run:
                 tokenizer=self.untuned.encoder.tokenizer,
                 query_max_tokens=self.configuration.text.query_max_tokens,
                 precision=self.configuration.cross_encoder.scoring_precision,
+                device=usable_device(self.configuration.device),
             ),
             config=self.configuration.text,
             upkeep=self._upkeep(lexical),

@@ -21,6 +21,7 @@ from recsys.text import (
     encode_states,
     load_bert,
     load_tokenizer,
+    usable_device,
 )
 from training.evaluation_groups import evaluation_groups
 from training.examples import (
@@ -137,7 +138,8 @@ def tune_cross_encoder(
         examples(part, items, encoder, configuration)
         for part in (groups.train, groups.validation, groups.test)
     )
-    job = FitJob(config, folder, configuration.seed, progress)
+    device = usable_device(configuration.device)
+    job = FitJob(config, folder, configuration.seed, progress, device)
     task = progress.add_task("test the untuned encoder", total=1)
     before = _test_ndcg(encoder, test, job)
     progress.advance(task)

@@ -61,6 +61,9 @@ class Configuration(Section):
     threads: int = Field(default=0, ge=0)
     """Threads for torch, LightGBM and FAISS; 0 takes the cores this process may use."""
 
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the cross-encoder is fine-tuned and scores; `auto` is CUDA where PyTorch finds it."""
+
     text: TextConfig = TextConfig()
     """Texts and pretrained model."""
 

@@ -39,6 +39,7 @@ from recsys.text import (
     TextScorer,
     fastest,
     map_tensors,
+    usable_device,
 )
 
 CONFIGURATION: Final = "configuration.json"
@@ -249,6 +250,7 @@ def load_texts(folder: Path, configuration: Configuration) -> TextModels:
             tokenizer=tokenizer,
             query_max_tokens=configuration.text.query_max_tokens,
             precision=configuration.cross_encoder.scoring_precision,
+            device=usable_device(configuration.device),
         ),
         config=configuration.text,
         upkeep=upkeep,

@@ -4,6 +4,7 @@ from recsys.text.bi_encoder import BiEncoder
 from recsys.text.calibration import Calibration
 from recsys.text.clean import clean
 from recsys.text.cross_encoder import CLICK, PURCHASE, CrossEncoder, CrossEncoderShape
+from recsys.text.devices import Device, usable_device
 from recsys.text.encode import autocast, encode_states, encode_vectors
 from recsys.text.kernels import fastest, sample_seconds
 from recsys.text.mapped_tensors import map_tensors
@@ -27,6 +28,7 @@ __all__ = [
     "Calibration",
     "CrossEncoder",
     "CrossEncoderShape",
+    "Device",
     "PairScoreCounts",
     "PairScores",
     "ShopperSide",
@@ -48,4 +50,5 @@ __all__ = [
     "render_items",
     "render_shoppers",
     "sample_seconds",
+    "usable_device",
 ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import BertConfig, BertModel
@@ -62,6 +64,13 @@ def mean_pool(states: Tensor, mask: Tensor) -> Tensor:
     weights = mask.unsqueeze(-1).float()
     mean = (states.float() * weights).sum(-2) / weights.sum(-2).clamp(min=1.0)
     return functional.normalize(mean, dim=-1)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Without autocast, where the device has any."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def layers(bert: BertModel) -> list[BertLayer]:

@@ -23,9 +23,9 @@ STORED_AS: Final = torch.float16
 either, the smallest error, and twice the size of int8."""
 
 
-def autocast(precision: Precision) -> torch.autocast:
-    """Autocast on the CPU; `fp32` computes in full precision."""
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16")
+def autocast(precision: Precision, device: str = "cpu") -> torch.autocast:
+    """Autocast on a device; `fp32` computes in full precision."""
+    return torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def batches_by_length(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from recsys.text.bert import full_precision
 from recsys.text.shopper_side import MASKED
 
 
@@ -44,7 +45,7 @@ class SimilarityHead(nn.Module):
             vectors: float32 (b, s, d), pooled segments; zero where there is none.
             present: bool (b, s), which segments exist.
         """
-        with torch.autocast(item.device.type, enabled=False):
+        with full_precision(item.device):
             return self._logits(item, vectors, present.unsqueeze(1))
 
     def _logits(self, item: Tensor, vectors: Tensor, present: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class _Layer:
     key_biases: Tensor
 
     @classmethod
-    def of(cls, model: CrossEncoder, depth: int, dtype: torch.dtype) -> Self:
+    def of(cls, model: CrossEncoder, depth: int, dtype: torch.dtype, device: str) -> Self:
         block = model.joined_layers[depth]
         attention = block.attention.self
         scale = attention.attention_head_size**-0.5
@@ -47,8 +47,9 @@ class _Layer:
         weight = torch.cat([parts[0].weight * scale, *(part.weight for part in parts[1:])])
         bias = torch.cat([parts[0].bias * scale, *(part.bias for part in parts[1:])])
         key_biases = model.kind_bias[depth].unsqueeze(2) + model.segment_bias[depth].unsqueeze(1)
-        own = copy.deepcopy(block).eval().to(dtype)
-        return cls(own, (weight.to(dtype), bias.to(dtype)), key_biases.to(dtype))
+        own = copy.deepcopy(block).eval().to(device, dtype)
+        weight, bias, key_biases = (part.to(device, dtype) for part in (weight, bias, key_biases))
+        return cls(own, (weight, bias), key_biases)
 
     def heads(self, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (heads, n, d / heads) of states (n, d)."""
@@ -64,12 +65,15 @@ class JoinedLayers:
     Args:
         model: later changes of its weights are not seen.
         dtype: of weights and states; pooling and head are always float32.
+        device: where it is computed; states may come from elsewhere.
     """
 
-    def __init__(self, model: CrossEncoder, dtype: torch.dtype) -> None:
+    def __init__(self, model: CrossEncoder, dtype: torch.dtype, device: str = "cpu") -> None:
+        depths = range(len(model.joined_layers))
         with torch.inference_mode():
-            self._layers = [_Layer.of(model, i, dtype) for i in range(len(model.joined_layers))]
-            self._head = copy.deepcopy(model.head).eval()
+            self._layers = [_Layer.of(model, depth, dtype, device) for depth in depths]
+            self._head = copy.deepcopy(model.head).eval().to(device)
+        self._device = device
         self._segment_max_tokens = model.shape.segment_max_tokens
         self._dtype = dtype
 
@@ -84,8 +88,9 @@ class JoinedLayers:
         """
         if len(states) == 0:
             return self._nobody(states.shape[1])
-        states = states.to(self._dtype)
+        states = states.to(self._device, self._dtype)
         shared = texts.exists & (texts.within < self._segment_max_tokens)
+        shared, texts = shared.nonzero().squeeze(1).to(self._device), texts.to(self._device)
         segment = texts.text[shared]
         keys, values, biases = [], [], []
         for layer in self._layers:
@@ -96,14 +101,15 @@ class JoinedLayers:
             context = _attended(query, key, value, texts)
             states = finish_layer(layer.block, context, states)
         vectors = functional.normalize(texts.mean(states), dim=-1)
-        present = torch.ones(1, len(vectors), dtype=torch.bool)
+        present = torch.ones(1, len(vectors), dtype=torch.bool, device=self._device)
         return ShopperSide(keys, values, biases, vectors[None], present)
 
     def _nobody(self, size: int) -> ShopperSide:
         """The side of a shopper without texts: no keys, and a vector that is not there."""
         nothing: list[Tensor] = []
-        present = torch.zeros(1, 1, dtype=torch.bool)
-        return ShopperSide(nothing, nothing, nothing, torch.zeros(1, 1, size), present)
+        present = torch.zeros(1, 1, dtype=torch.bool, device=self._device)
+        vectors = torch.zeros(1, 1, size, device=self._device)
+        return ShopperSide(nothing, nothing, nothing, vectors, present)
 
     @torch.inference_mode()
     def logits(self, states: Tensor, texts: LengthGroups, shopper: ShopperSide) -> Tensor:
@@ -114,7 +120,7 @@ class JoinedLayers:
             texts: the candidates, at least one.
             shopper: of one request.
         """
-        states = states.to(self._dtype)
+        states, texts = states.to(self._device, self._dtype), texts.to(self._device)
         for depth, layer in enumerate(self._layers):
             context = _attended(*layer.heads(states), texts, _shared(shopper, depth))
             states = finish_layer(layer.block, context, states)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 import numpy as np
@@ -78,6 +78,17 @@ class LengthGroups:
         arrays = (torch.from_numpy(one) for one in (place, text, within, exists, order))
         return cls(tuple(groups), *arrays)
 
+    def to(self, device: str) -> Self:
+        """The same texts, their places on a device."""
+        if device == "cpu":
+            return self
+        groups = (
+            replace(group, mask=None if group.mask is None else group.mask.to(device))
+            for group in self.groups
+        )
+        arrays = (self.place, self.text, self.within, self.exists, self.order)
+        return type(self)(tuple(groups), *(one.to(device) for one in arrays))
+
     @property
     def longest(self) -> int:
         """Width of the widest group; 0 without texts."""
@@ -85,7 +96,7 @@ class LengthGroups:
 
     def mean(self, states: Tensor) -> Tensor:
         """Mean over each text's tokens: float32 (k, d) in the order given, of states (n, d)."""
-        found = torch.empty(len(self.order), states.shape[-1])
+        found = torch.empty(len(self.order), states.shape[-1], device=states.device)
         done = 0
         for group in self.groups:
             rows = states[group.rows].float().unflatten(0, (-1, group.width))

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers.models.bert.modeling_bert import BertLayer
 
-from recsys.text.bert import finish_layer, mean_pool, split_heads
+from recsys.text.bert import finish_layer, full_precision, mean_pool, split_heads
 from recsys.text.head import SimilarityHead
 from recsys.text.length_groups import LengthGroup, LengthGroups
 from recsys.text.shopper_side import MASKED, ShopperSide, ShopperTokens, on_grid
@@ -73,12 +73,13 @@ class PlainPass:
         exists = torch.cat([mask, _for_each(tokens.exists, k)], dim=2)
         owner = functional.pad(tokens.segment, (t, 0), value=_ITEM)
         apart = owner.unsqueeze(2) != owner.unsqueeze(1)
+        absent = None if exists.all() else ~exists
         place = exists.flatten().nonzero().squeeze(1)
         rows = together.flatten(0, 2)[place]
         for depth, layer in enumerate(self.layers):
             query, key, value = (on_grid(part, place, grid) for part in split_heads(layer, rows))
             bias = self.biases.on_keys(depth, tokens, t).unsqueeze(2) * apart.unsqueeze(1)
-            context = _attended((query, key, value), bias, exists)
+            context = _attended((query, key, value), bias, absent)
             rows = finish_layer(layer, context.flatten(0, 2)[place], rows)
         together = on_grid(rows, place, grid)
         item = mean_pool(together[:, :, :t], mask)
@@ -89,12 +90,12 @@ class PlainPass:
         )
         return logits.view(b, k, 2)
 
-    def cast(self, dtype: torch.dtype) -> Self:
-        """A copy with layers and biases in `dtype`; the head stays as it is."""
+    def cast(self, dtype: torch.dtype, device: str) -> Self:
+        """A copy on a device with layers and biases in `dtype`; the head keeps its own."""
         with torch.inference_mode():
-            layers = [copy.deepcopy(layer).eval().to(dtype) for layer in self.layers]
-            biases = KeyBiases(*(bias.detach().to(dtype) for bias in self.biases))
-            return type(self)(layers, biases, copy.deepcopy(self.head).eval())
+            layers = [copy.deepcopy(layer).eval().to(device, dtype) for layer in self.layers]
+            biases = KeyBiases(*(bias.detach().to(device, dtype) for bias in self.biases))
+            return type(self)(layers, biases, copy.deepcopy(self.head).eval().to(device))
 
 
 class PlainLayers:
@@ -104,10 +105,14 @@ class PlainLayers:
         model: in the plain pattern; later changes of its weights are not seen.
         segment_max_tokens: tokens of a segment that are read, from its front.
         dtype: of weights and states; pooling and head are always float32.
+        device: where it is computed; states may come from elsewhere.
     """
 
-    def __init__(self, model: PlainPass, segment_max_tokens: int, dtype: torch.dtype) -> None:
-        self._pass = model.cast(dtype)
+    def __init__(
+        self, model: PlainPass, segment_max_tokens: int, dtype: torch.dtype, device: str = "cpu"
+    ) -> None:
+        self._pass = model.cast(dtype, device)
+        self._device = device
         self._segment_max_tokens = segment_max_tokens
         self._dtype = dtype
 
@@ -115,28 +120,29 @@ class PlainLayers:
     def shopper_side(self, states: Tensor, texts: LengthGroups, kind: int) -> ShopperSide:
         """The tokens of one request's segments; see `JoinedLayers.shopper_side`."""
         kept = texts.exists & (texts.within < self._segment_max_tokens)
-        segment, read = texts.text[kept][None], states[kept][None].to(self._dtype)
+        segment = texts.text[kept][None].to(self._device)
+        read = states[kept][None].to(self._device, self._dtype)
         exists = torch.ones_like(segment, dtype=torch.bool)
-        present = torch.ones(1, len(texts.order), dtype=torch.bool)
-        if not len(texts.order):
-            present = torch.zeros(1, 1, dtype=torch.bool)
-        tokens = ShopperTokens(read, segment, exists, torch.tensor([kind]))
+        segments = len(texts.order)
+        present = torch.full((1, max(segments, 1)), segments > 0, device=self._device)
+        tokens = ShopperTokens(read, segment, exists, torch.tensor([kind], device=self._device))
         return ShopperSide([], [], [], read.new_zeros(*present.shape, 0), present, tokens)
 
     @torch.inference_mode()
     def logits(self, states: Tensor, texts: LengthGroups, shopper: ShopperSide) -> Tensor:
         """Raw logits float32 (k, 2) of k candidates; see `JoinedLayers.logits`."""
-        found = torch.empty(len(texts.order), 2)
+        states, texts = states.to(self._device, self._dtype), texts.to(self._device)
+        found = torch.empty(len(texts.order), 2, device=self._device)
         done = 0
         for group in texts.groups:
             own = texts.order[done : done + (group.rows.stop - group.rows.start) // group.width]
-            found[own] = self._of_group(states[group.rows].to(self._dtype), group, shopper)
+            found[own] = self._of_group(states[group.rows], group, shopper)
             done += len(own)
         return found
 
     def _of_group(self, states: Tensor, group: LengthGroup, shopper: ShopperSide) -> Tensor:
         states = states.unflatten(0, (-1, group.width))
-        whole = torch.ones(states.shape[:2], dtype=torch.bool)
+        whole = torch.ones(states.shape[:2], dtype=torch.bool, device=self._device)
         mask = whole if group.mask is None else group.mask
         length = group.width + (shopper.tokens.states.shape[1] if shopper.tokens else 0)
         pairs = max(_CELLS_PER_PASS // length**2, 1)
@@ -149,11 +155,18 @@ def _for_each(part: Tensor, count: int) -> Tensor:
     return part.unsqueeze(1).expand(-1, count, *part.shape[1:])
 
 
-def _attended(heads: tuple[Tensor, Tensor, Tensor], bias: Tensor, exists: Tensor) -> Tensor:
-    """Attention over heads (b, k, n, heads, size) with a bias (b, heads, n, n): (b, k, n, d)."""
+def _attended(heads: tuple[Tensor, Tensor, Tensor], bias: Tensor, absent: Tensor | None) -> Tensor:
+    """Attention over heads (b, k, n, heads, size): (b, k, n, d).
+
+    Args:
+        heads: queries, keys and values.
+        bias: (b, heads, n, n), added to the logits.
+        absent: bool (b, k, n), keys that are only padding; None where none is.
+    """
     query, key, value = (part.transpose(2, 3) for part in heads)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2) + bias.unsqueeze(1)
-    scores = scores.masked_fill(~exists[:, :, None, None], MASKED)
+    if absent is not None:
+        scores = scores.masked_fill(absent[:, :, None, None], MASKED)
     context: Tensor = scores.softmax(-1).to(value.dtype) @ value
     return context.transpose(2, 3).flatten(-2)
 
@@ -162,6 +175,6 @@ def _pooled_segments(states: Tensor, tokens: ShopperTokens, present: Tensor) -> 
     """Unit vectors float32 (b, k, s, d) of the segments in states (b, k, l, d)."""
     slots = torch.arange(present.shape[1], device=present.device)
     member = (tokens.segment.unsqueeze(1) == slots[:, None]) & tokens.exists.unsqueeze(1)
-    with torch.autocast(states.device.type, enabled=False):
+    with full_precision(states.device):
         total = member.float().unsqueeze(1) @ states.float()
     return functional.normalize(total, dim=-1)

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from recsys.interactions import Candidates
 from recsys.text.cross_encoder import CrossEncoder
+from recsys.text.devices import Device
 from recsys.text.encode import Advance, Precision, batches_by_length, encode_states
 from recsys.text.joined_layers import JoinedLayers
 from recsys.text.length_groups import LengthGroups
@@ -40,6 +41,7 @@ class TextScorer:
         precision: of the forward pass.
         pair_scores: what was computed before by this very scorer.
         remembered_shoppers: whose sides, as this very scorer read them lately, are kept at most.
+        device: where joined layers are computed; the items' states stay where they are.
     """
 
     model: CrossEncoder
@@ -49,6 +51,7 @@ class TextScorer:
     precision: Precision
     pair_scores: PairScores = field(default_factory=PairScores)
     remembered_shoppers: int = DEFAULT_CAPACITY
+    device: Device = "cpu"
 
     def scores(
         self, shoppers: ShopperTexts, candidates: Candidates, advance: Advance | None = None
@@ -103,8 +106,9 @@ class TextScorer:
     def _layers(self) -> JoinedLayers | PlainLayers:
         shape, dtype = self.model.shape, _DTYPES[self.precision]
         if shape.attention == "plain":
-            return PlainLayers(self.model.plain_pass(), shape.segment_max_tokens, dtype)
-        return JoinedLayers(self.model, dtype)
+            plain = self.model.plain_pass()
+            return PlainLayers(plain, shape.segment_max_tokens, dtype, self.device)
+        return JoinedLayers(self.model, dtype, self.device)
 
     @staticmethod
     def _requests(candidates: Candidates) -> Iterator[slice]:
@@ -137,7 +141,7 @@ class TextScorer:
         logits = torch.empty(len(rows), 2)
         side = self._shopper_side(shoppers, request)
         for chunk in batches_by_length(self.states.lengths_of(rows), TOKENS_PER_CHUNK):
-            logits[chunk] = self._layers.logits(*_grouped(self.states, rows[chunk]), side)
+            logits[chunk] = self._layers.logits(*_grouped(self.states, rows[chunk]), side).cpu()
         result: NDArray[np.float32] = logits.numpy()
         return result
 
