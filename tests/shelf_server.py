@@ -58,7 +58,7 @@ def running(
     ranker: Ranker | None, store: StateStore | None = None, **given_settings: object
 ) -> Iterator[tuple[Server, Call]]:
     """A started server, with `ranker` installed unless it is None, and a connection to it."""
-    chosen = {"port": 0, "drain_seconds": 2.0, **given_settings}
+    chosen = {"port": 0, "drain_seconds": 2.0, "max_answer_seconds": 30.0, **given_settings}
     server = Server(ServerSettings.model_validate(chosen), clock=lambda: NOW, store=store)
     call = Call(server.start())
     if ranker:

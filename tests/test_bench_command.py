@@ -85,6 +85,16 @@ def test_fine_tuning_is_measured_beside_its_peer(bench: Bench) -> None:
     assert min(found["this_product"], found["sentence_transformers"]) > 0
 
 
+def test_a_folder_that_cant_be_written_is_refused_before_anything_is_measured(
+    trained_shop: TrainedShop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--registry", str(trained_shop.registry), "--out", "/dev/null/bench"]
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "encoder", *where])
+    assert ended.value.code == 3
+    assert "choose another folder with --out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("tokens", [8, 25, 60])
 def test_texts_have_the_number_of_tokens_that_is_asked_for(
     trained_shop: TrainedShop, tokens: int

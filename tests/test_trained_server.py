@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Protocol
 
+import grpc
 import numpy as np
 import pytest
 from shelf_server import NOW, Call, running
@@ -21,6 +22,7 @@ from recsys.recommender import (
     RecommendRequest,
     SimilarItemsRequest,
 )
+from recsys.text import PairScoreCounts
 from serving.loading import open_recommender
 
 
@@ -69,6 +71,20 @@ def test_recommend_over_the_wire(trained_shop: TrainedShop) -> None:
             fields["filter"] = v1.ItemFilter(exclude_purchased=request.filter.exclude_purchased)
             expected = recommender.recommend(request)
             assert_same_answer(recommender, call.recommend(**fields), expected)
+
+
+def test_calls_that_expire_never_reach_the_cross_encoder(trained_shop: TrainedShop) -> None:
+    recommender = trained_shop.recommender
+    with running(recommender, workers=1) as (_, call):
+        for user in trained_shop.shoppers[:10]:
+            with pytest.raises(grpc.RpcError) as failed:
+                call.recommend(timeout=0.003, user_id=user)
+            assert failed.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert recommender.remembered_pairs == PairScoreCounts(hits=0, misses=0, size=0)
+    with running(recommender, workers=1) as (_, call):
+        assert call.recommend(user_id=trained_shop.shoppers[0]).items
+    counts = recommender.remembered_pairs
+    assert counts.misses == counts.size > 0
 
 
 def test_rank_and_similar_items_over_the_wire(trained_shop: TrainedShop) -> None:

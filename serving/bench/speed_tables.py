@@ -12,6 +12,10 @@ from serving.bench.serving_path import Load, ServingPath, UnderDeadline
 from serving.bench.text_scoring import Cost, TextScoring
 from serving.bench.training import TrainingSpeed
 
+START: Final = "<!-- speed: written by benchmarks/readme_speed.py -->\n"
+END: Final = "<!-- /speed -->\n"
+"""What stands around the figures in the README."""
+
 LARGEST: Final = 1_000
 """Candidates of the sweep that the text speaks of."""
 
@@ -91,6 +95,19 @@ class Benchmarks(BaseModel):
             f"cross-encoder in its place, the same call takes {self.serving.with_peer_ms:,.0f}. "
             f"`Rank`, which reads every item of the caller's: {', '.join(ranks)}."
         )
+
+
+def with_figures(readme: str, found: Benchmarks) -> str:
+    """The text with the figures between its marks.
+
+    Raises:
+        ValueError: a mark is missing or there twice.
+    """
+    if readme.count(START) != 1 or readme.count(END) != 1:
+        raise ValueError(f"expected {START.strip()!r} and {END.strip()!r} once each in the text")
+    before, _, rest = readme.partition(START)
+    _, _, after = rest.partition(END)
+    return f"{before}{START}\n{found.markdown()}\n{END}{after}"
 
 
 _SCORING: Final = (
