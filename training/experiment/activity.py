@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recsys.interactions import DAY_US, first_clicks
 from recsys.tables import EVENT_TYPES
-from training.experiment.exposure import Exposure, Labels
+from training.experiment.exposure import Exposure, Labels, numbered
 from training.experiment.metrics import CLICKED, COLUMNS, REVENUE, SHOWN, Totals
 
 
@@ -119,24 +119,28 @@ def _events_of(
     def optional(name: str, dtype: pl.DataType) -> pl.Expr:
         return pl.col(name) if name in present else pl.lit(None, dtype).alias(name)
 
+    def key(name: str) -> pl.Expr:
+        return numbered(name) if name in present else pl.lit(None, pl.UInt64).alias(name)
+
     rows = events.filter(pl.col("event_time") >= first)
     if end is not None:
         rows = rows.filter(pl.col("event_time") < end)
     frame: pl.DataFrame = (
         rows.select(
-            "event_id",
             "user_id",
-            pl.col("event_type").cast(pl.String),
+            pl.col("event_type").cast(pl.Enum(EVENT_TYPES)),
             "event_time",
-            optional("attribution_token", pl.String()),
-            optional("session_id", pl.String()),
+            key("attribution_token"),
+            key("session_id"),
             optional("price", pl.Float64()),
             optional("quantity", pl.Int32()),
-            item="item_id",
+            event=numbered("event_id"),
+            item=numbered("item_id"),
         )
         .join(found.shoppers.lazy().select("user_id", "user", "exposed"), on="user_id")
-        .sort("event_time", "event_id")
-        .unique("event_id", keep="first", maintain_order=True)
+        .drop("user_id")
+        .sort("event_time", "event")
+        .unique("event", keep="first", maintain_order=True)
         .collect()
     )
     return frame
@@ -147,14 +151,14 @@ def _marked(rows: pl.DataFrame, labels: Labels) -> pl.DataFrame:
     kind = pl.col("event_type")
     shown = rows.filter(kind == "impression").with_row_index("impression")
     clicks = first_clicks(shown, rows.filter(kind.is_in(["click", "view"])))
-    clicked = shown.join(clicks, on="impression", how="semi")["event_id"]
+    clicked = shown.join(clicks, on="impression", how="semi")["event"]
     bought = kind == "purchase"
     price = pl.col("price").fill_null(0.0) * pl.col("quantity").fill_null(1)
     return rows.with_columns(
         *((kind == name).alias(name) for name in EVENT_TYPES),
         pl.when(bought).then(price).otherwise(0.0).alias(REVENUE),
-        pl.col("event_id").is_in(clicked.implode()).alias(CLICKED),
+        pl.col("event").is_in(clicked.implode()).alias(CLICKED),
         pl.lit(value=False).alias(SHOWN),
-        labelled=pl.col("event_id").is_in(labels.frame["event_id"].implode()),
+        labelled=pl.col("event").is_in(labels.frame["event"].implode()),
         priced=pl.col("price").is_not_null(),
     )

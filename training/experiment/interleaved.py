@@ -14,7 +14,7 @@ from recsys.errors import DataError
 from recsys.experiments import preference
 from recsys.tables import Dataset
 from training.clicked_impressions import clicked_impressions
-from training.experiment.exposure import LIST, read_labelled
+from training.experiment.exposure import LIST, numbered, read_labelled
 from training.experiment.report import EffectRow
 from training.experiment.verdict import p_text, percent
 
@@ -80,10 +80,10 @@ def report_interleaving(
             "use `recsys experiment report`"
         )
     before = events if end is None else events.filter(pl.col("event_time") < end)
-    clicked = clicked_impressions(before).select("event_id", "clicked")
+    clicked = clicked_impressions(before).select(numbered("event_id").alias("event"), "clicked")
     lists = (
         labels.frame.drop_nulls(LIST)
-        .join(clicked, on="event_id", maintain_order="left")
+        .join(clicked, on="event", maintain_order="left")
         .group_by(LIST, maintain_order=True)
         .agg(
             pl.col("user_id").first(),

@@ -17,7 +17,7 @@ from recsys.errors import ConfigurationError, DataError
 from recsys.experiments import ALPHA, POWER, any_look_factor, detectable_effect, sample_size
 from recsys.tables import Dataset
 from training.experiment.activity import read_activity
-from training.experiment.exposure import LIST, Exposure, Labels
+from training.experiment.exposure import LIST, Exposure, Labels, numbered
 from training.experiment.metrics import Metric
 
 LIFTS: Final = (0.01, 0.02, 0.05, 0.1, 0.2)
@@ -206,9 +206,14 @@ def _spread(events: pl.LazyFrame, metric: Metric, days: int, end: datetime) -> t
     within = (pl.col("event_time") >= start) & (pl.col("event_time") < end)
     shown = (
         events.filter(within & (kind == "impression"))
-        .select("event_id", "user_id", "event_time", pl.lit(None, pl.String).alias(LIST))
-        .sort("event_time", "event_id")
-        .unique("event_id", keep="first", maintain_order=True)
+        .select(
+            "user_id",
+            "event_time",
+            pl.lit(None, pl.UInt64).alias(LIST),
+            event=numbered("event_id"),
+        )
+        .sort("event_time", "event")
+        .unique("event", keep="first", maintain_order=True)
         .with_columns(arm=pl.lit("all"))
         .collect()
     )
