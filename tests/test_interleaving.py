@@ -59,13 +59,16 @@ def test_rankings_change_places_with_their_coins() -> None:
         assert (there.team == 1 - back.team).all()
 
 
-def test_preference_counts_wins_and_weighs_shoppers_alike() -> None:
+def test_preference_counts_wins_and_takes_shoppers_as_the_units() -> None:
     first = np.array([1, 0, 0, 2, 0, 0])
     second = np.array([0, 1, 0, 2, 1, 3])
     found = preference(first, second, np.array([4, 4, 9, 9, 2, 2]))
     assert (found.first_wins, found.second_wins, found.ties) == (1, 3, 2)
     assert found.sign_test == pytest.approx(scipy.stats.binomtest(3, 4).pvalue)
-    assert found.margin.estimate == pytest.approx(np.mean([0.0, 0.0, 1.0]))
+    assert found.margin.estimate == pytest.approx((3 - 1) / 6)
+    # three shoppers of two lists each, who stand at 0, 0 and 1
+    assert found.margin.standard_error == pytest.approx(np.std([0, 0, 1], ddof=1) / np.sqrt(3))
+    assert found.margin.degrees_of_freedom == 2
     swapped = preference(second, first, np.array([4, 4, 9, 9, 2, 2]))
     assert swapped.margin.estimate == -found.margin.estimate
     nothing = preference(np.zeros(2, int), np.zeros(2, int), np.arange(2))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from recsys.experiments.effects import Effect
-from recsys.experiments.samples import Sample
+from recsys.experiments.samples import Sample, linearised_ratio
 
 FIRST: Final = 0
 SECOND: Final = 1
@@ -79,8 +79,8 @@ class Preference:
         first_wins: lists with more credit for the first ranking.
         second_wins: lists with more credit for the second.
         ties: lists with as much for both, none included.
-        margin: mean over shoppers of (lists won by the second - by the first) / lists, from -1 to 1
-            with its error; above 0 the second ranking is preferred.
+        margin: (lists won by the second - by the first) / lists, from -1 to 1; its error is of
+            shoppers, by the delta method. Above 0 the second ranking is preferred.
         sign_test: two-sided p-value of "lists that are no tie are won as often by either", as if
             lists were independent; `margin` is not so naive.
     """
@@ -95,7 +95,7 @@ class Preference:
 def preference(
     first_credit: NDArray[np.int64], second_credit: NDArray[np.int64], shopper: NDArray[np.int64]
 ) -> Preference:
-    """Count wins over n interleaved lists; each shopper weighs the same.
+    """Count wins over n interleaved lists (Chapelle, Joachims, Radlinski and Yue, 2012).
 
     Credit goes to teams, so two rankings that move the same good item up or down alike may tie:
     with abc against bca and only c of use, each gets exactly half of the credit although the
@@ -108,9 +108,9 @@ def preference(
     """
     won = np.sign(second_credit - first_credit)
     _, rows = np.unique(shopper, return_inverse=True)
-    lists = np.bincount(rows)
-    margins = np.bincount(rows, weights=won) / np.maximum(lists, 1)
-    sample = Sample.of(margins)
+    lists = np.bincount(rows).astype(np.float64)
+    balance = np.bincount(rows, weights=won).astype(np.float64)
+    sample = Sample.of(linearised_ratio(balance, lists))
     error = float(np.sqrt(sample.variance_of_mean))
     wins = int((won < 0).sum()), int((won > 0).sum())
     decided = sum(wins)

@@ -34,8 +34,8 @@ class InterleavingReport(BaseModel):
     second_wins: int
     ties: int
     margin: EffectRow
-    """Share of lists won by the second less that won by the first, each shopper weighing the
-    same; above 0 the second is preferred."""
+    """Share of lists won by the second less that won by the first; above 0 the second is
+    preferred."""
     sign_test: float
     """p-value as if lists were independent."""
     preferred: Literal["first", "second", "neither shown"]
