@@ -27,7 +27,7 @@ from recsys.bundle import (
 )
 from recsys.errors import BundleError, DataError
 from recsys.interactions import as_datetime
-from recsys.recommender import CatalogueChange, CatalogueUpdate, Contents, ReadItems
+from recsys.recommender import CatalogueChange, CatalogueUpdate, Contents, ReadItems, save_golden
 from training.index_checks import ANY_USUAL_SIZE, Sizes, check_contents, check_size
 from training.process import set_up_process
 from training.training_data import ShopData, read_shop_data
@@ -132,6 +132,7 @@ def index_catalogue(
         with bundles.stage() as staged:
             with _disk(f"writing a bundle into {registry}", _WRITERS_FAULTS):
                 contents.save(staged)
+                save_golden(contents, data.horizon, staged)
             published = bundles.publish(staged, run.manifest_fields(), replaces=version)
         _remove_work(registry)
         return run.summary(published, contents, recall)
