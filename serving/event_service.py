@@ -10,7 +10,8 @@ import grpc
 from recsys import v1
 from recsys.interactions import microseconds
 from recsys.state import StateStore
-from serving.event_reading import EventReader, Rejection
+from serving.batch_reading import Rejection
+from serving.event_reading import EventReader
 from serving.ranking import RankerSlot
 from serving.settings import ServerSettings
 
@@ -54,4 +55,4 @@ class EventService(v1.EventServiceServicer):
         )
 
     def _rejected(self, one: Rejection) -> v1.RejectedEvent:
-        return v1.RejectedEvent(index=one.index, event_id=one.key[:256], reason=one.reason)
+        return v1.RejectedEvent(index=one.index, event_id=one.key, reason=one.reason)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +11,7 @@ from typing import Protocol
 
 from recsys.errors import UnavailableError
 from recsys.recommender import (
+    ChangesTaken,
     Deadline,
     ItemCard,
     RankedList,
@@ -18,6 +19,7 @@ from recsys.recommender import (
     RecommendRequest,
     SimilarItemsRequest,
 )
+from recsys.state import ItemChange
 from recsys.text import PairScoreCounts
 
 
@@ -67,6 +69,15 @@ class Ranker(Protocol):
 
     def warm_up(self, clock: Callable[[], float]) -> None:
         """Make the first caller's answer as quick as the next ones; `clock` is the deadlines'."""
+        ...
+
+    @property
+    def updated_at(self) -> Mapping[str, int]:
+        """When the shop last changed items' rows, microseconds since the epoch, where known."""
+        ...
+
+    def after(self, changes: Sequence[ItemChange]) -> tuple[Ranker, ChangesTaken]:
+        """The same after changes of the catalogue; this one stays as it is."""
         ...
 
     def card(self, item_id: str) -> ItemCard | None:

@@ -20,7 +20,9 @@ from recsys.state import StateStore
 from serving.admission import Admission
 from serving.call_guard import CallGuard
 from serving.calls import CallsUnderWay
+from serving.catalog_service import CatalogService
 from serving.event_service import EventService
+from serving.live_catalogue import LiveCatalogue
 from serving.logs import serving_log
 from serving.metrics import Metrics, StateCollector
 from serving.metrics_server import metrics_served
@@ -35,7 +37,8 @@ SERVICE: Final = "recsys.v1.RecommendationService"
 SCORED: Final = f"/{SERVICE}/"
 """Methods that wait for a worker."""
 
-EVENT_SERVICE: Final = "recsys.v1.EventService"
+STATE_SERVICES: Final = ("recsys.v1.EventService", "recsys.v1.CatalogService")
+"""Those that need a state store."""
 SPARE_THREADS: Final = 4
 """Beside those of admitted calls, so that refusals never wait."""
 
@@ -60,7 +63,7 @@ class Server:
     Args:
         settings: where it listens and what it takes on.
         clock: the time now, aware of its time zone.
-        store: where events go; without one the server takes none.
+        store: where events and changes of the catalogue go; without one the server takes none.
 
     Attributes:
         metrics: what it counts.
@@ -77,7 +80,7 @@ class Server:
         self.rankers = RankerSlot()
         self._calls = CallsUnderWay()
         self._pools = (_pool(settings), ThreadPoolExecutor(HEALTH_THREADS, "health"))
-        self._services = (SERVICE, *([EVENT_SERVICE] if store else []))
+        self._services = (SERVICE, *(STATE_SERVICES if store else ()))
         self._readiness = Readiness(self._services, self._pools[1])
         self.metrics = Metrics()
         admission = Admission(
@@ -100,13 +103,22 @@ class Server:
             self.rankers, settings, admission, self.metrics, recent, clock
         )
         v1.add_RecommendationServiceServicer_to_server(service, self._server)
+        self._catalogue = None
         if store is not None:
-            events = EventService(store, self.rankers, settings, clock)
-            v1.add_EventServiceServicer_to_server(events, self._server)
+            self._catalogue = self._take_in(store, clock)
         self._readiness.add_to(self._server)
         if settings.reflection:
             names = (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
+
+    def _take_in(self, store: StateStore, clock: Callable[[], datetime]) -> LiveCatalogue:
+        """Offer the services that write to the store."""
+        catalogue = LiveCatalogue(store)
+        events = EventService(store, self.rankers, self._settings, clock)
+        v1.add_EventServiceServicer_to_server(events, self._server)
+        items = CatalogService(catalogue, self.rankers, self._settings, clock)
+        v1.add_CatalogServiceServicer_to_server(items, self._server)
+        return catalogue
 
     def start(self) -> str:
         """Listen. Returns: host and port, the port as bound.
@@ -134,6 +146,8 @@ class Server:
     ) -> None:
         """Let `ranker` answer calls, once it is warm; how any component changes the recommender.
 
+        All recorded changes of the catalogue are in effect before.
+
         May be called again while calls are answered, one at a time: calls under way keep the
         recommender they began with, later ones get the new one, and until it is warm, or when
         warming up or `before_swap` raises, the old one goes on. What a recommender holds stays, so
@@ -147,6 +161,8 @@ class Server:
             before_swap: called when `ranker` is warm, just before it answers calls.
         """
         try:
+            if self._catalogue is not None:
+                ranker = self._catalogue.following(ranker)
             ranker.warm_up(time.monotonic)
         except BaseException:
             self.metrics.loaded(well=False)
@@ -172,6 +188,8 @@ class Server:
         self._server.stop(LAST_WORDS_SECONDS).wait()
         for pool in self._pools:
             pool.shutdown(wait=False)
+        if self._catalogue is not None:
+            self._catalogue.close()
 
 
 def _pool(settings: ServerSettings) -> ThreadPoolExecutor:
@@ -210,7 +228,8 @@ def serve_until_stopped(
         served: installs a recommender, once the address is known to be free, and gives its bundle's
             version; left once the server has drained.
         on_ready: called with address and bundle version when calls are answered.
-        store: where events go, None to take none; the caller closes it.
+        store: where events and changes of the catalogue go, None to take none; the caller closes
+            it.
     """
     stop = StopSignals()
     server = Server(settings, store=store)

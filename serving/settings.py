@@ -119,6 +119,18 @@ class ServerSettings(BaseModel):
     max_recent_events: int = Field(default=200, ge=1)
     """Acts of a shopper since the bundle's horizon that an answer looks at, the latest."""
 
+    max_items: int = Field(default=1_000, ge=1)
+    """Most items in a batch."""
+
+    max_title_chars: int = Field(default=10_000, ge=1)
+    """Longest title, and address of a picture."""
+
+    max_description_chars: int = Field(default=100_000, ge=1)
+    """Longest description."""
+
+    max_labels: int = Field(default=100, ge=1)
+    """Most levels of a category path, and most tags of an item."""
+
     max_review_chars: int = Field(default=20_000, ge=1)
     """Longest text of a review."""
 

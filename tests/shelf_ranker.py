@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from recsys.errors import RequestError, UnknownItemError
 from recsys.recommender import (
+    ChangesTaken,
     Contribution,
     Deadline,
     ItemCard,
@@ -17,6 +18,7 @@ from recsys.recommender import (
     SimilarItemsRequest,
     Tier,
 )
+from recsys.state import ItemChange
 from recsys.text import PairScoreCounts
 
 HORIZON = datetime(2030, 3, 1, tzinfo=UTC)
@@ -70,6 +72,13 @@ class ShelfRanker:
         if request.item_id not in SHELF:
             raise UnknownItemError("item_id", f"{request.item_id!r} is not in the catalogue")
         return self._list([_scored(i) for i in SHELF if i != request.item_id][: request.page_size])
+
+    @property
+    def updated_at(self) -> Mapping[str, int]:
+        return {}
+
+    def after(self, changes: Sequence[ItemChange]) -> tuple[ShelfRanker, ChangesTaken]:
+        return self, ChangesTaken(deferred=tuple(one.item_id for one in changes))
 
     def card(self, item_id: str) -> ItemCard | None:
         return SHELF.get(item_id)

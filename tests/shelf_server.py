@@ -36,6 +36,7 @@ class Call:
         self.channel = grpc.insecure_channel(address)
         self.stub = v1.RecommendationServiceStub(self.channel)
         self.events = v1.EventServiceStub(self.channel)
+        self.catalogue = v1.CatalogServiceStub(self.channel)
         self.health = health_pb2_grpc.HealthStub(self.channel)
 
     def recommend(self, timeout: float | None = 5.0, **fields: object) -> v1.RecommendResponse:

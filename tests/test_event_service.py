@@ -177,7 +177,7 @@ def test_an_empty_or_too_long_batch_is_refused(served: Served, count: int) -> No
     code, text, blamed = refusal(lambda: record(served[1], *batch))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert blamed == ["events"]
-    assert f"has {count} events" in text
+    assert f"has {count} entries" in text
     assert logged(served[0]) == ()
 
 

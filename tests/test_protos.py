@@ -10,10 +10,16 @@ from google.protobuf.descriptor import EnumDescriptor, FileDescriptor
 from google.protobuf.message import Message
 
 from recsys import v1
-from recsys.v1 import admin_service_pb2, event_service_pb2, recommendation_service_pb2
+from recsys.v1 import (
+    admin_service_pb2,
+    catalog_service_pb2,
+    event_service_pb2,
+    recommendation_service_pb2,
+)
 
 FILES: list[FileDescriptor] = [
     admin_service_pb2.DESCRIPTOR,
+    catalog_service_pb2.DESCRIPTOR,
     event_service_pb2.DESCRIPTOR,
     recommendation_service_pb2.DESCRIPTOR,
 ]

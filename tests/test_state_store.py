@@ -16,6 +16,7 @@ from recsys.state import (
     EventRecord,
     ItemChange,
     ItemRecord,
+    RecordedChanges,
     ShopperKey,
     SqliteStateStore,
     StateStore,
@@ -54,7 +55,7 @@ def item(item_id: str, **columns: object) -> ItemRecord:
 
 
 def upsert(record: ItemRecord, changed_at: int = 5) -> ItemChange:
-    return ItemChange(record.item_id, changed_at, record)
+    return ItemChange(record.item_id, changed_at, record, is_dated=True)
 
 
 def test_records_have_the_contract_s_columns() -> None:
@@ -108,7 +109,7 @@ def test_pages_of_events_meet_without_gap_or_overlap(reopen: Open) -> None:
 def test_nothing_is_a_batch_too(reopen: Open) -> None:
     store = reopen()
     assert store.append_events([], 9, 0).recorded == 0
-    assert store.change_catalogue([]) == 0
+    assert store.change_catalogue([]) == RecordedChanges(0, ())
     assert store.events_after(0, 5).events == ()
     assert store.catalogue_changes() == ()
 
@@ -144,26 +145,43 @@ def test_the_last_change_of_an_item_remains_with_a_later_number(reopen: Open) ->
 
 def test_of_several_changes_in_one_batch_the_last_remains(reopen: Open) -> None:
     store = reopen()
-    last = store.change_catalogue([upsert(item("mug")), ItemChange("mug", 6, None)])
+    last = store.change_catalogue([upsert(item("mug")), ItemChange("mug", 6, None)]).last
     (kept,) = store.catalogue_changes()
     assert kept.item is None
     assert kept.sequence == last
 
 
-def test_a_change_recorded_since_is_not_forgotten_with_the_old_one(reopen: Open) -> None:
+def test_a_dated_change_from_before_the_last_one_is_left_out(reopen: Open) -> None:
+    store = reopen()
+    store.change_catalogue([upsert(item("mug", price=2.0), 7), upsert(item("cup"), 7)])
+    changes = [upsert(item("mug"), 6), upsert(item("cup", price=3.0), 7), upsert(item("pan"), 1)]
+    assert store.change_catalogue(changes).outdated == ("mug",)
+    kept = {one.item_id: one.item for one in reopen().catalogue_changes()}
+    assert kept == {
+        "mug": item("mug", price=2.0),
+        "cup": item("cup", price=3.0),
+        "pan": item("pan"),
+    }
+
+
+def test_a_change_without_a_date_comes_after_all_that_is_known(reopen: Open) -> None:
+    store = reopen()
+    store.change_catalogue([upsert(item("mug", updated_at=70), 70)])
+    assert store.change_catalogue([ItemChange("mug", 50, None)]).outdated == ()
+    assert store.change_catalogue([upsert(item("mug"), 70)]).outdated == ("mug",)
+    assert store.change_catalogue([ItemChange("mug", 60, item("mug"))]).outdated == ()
+    (kept,) = store.catalogue_changes()
+    assert kept.changed_at == 72
+    assert kept.item == item("mug", updated_at=72)
+
+
+def test_changes_after_a_number_are_those_recorded_since(reopen: Open) -> None:
     store = reopen()
     store.change_catalogue([upsert(item("mug")), upsert(item("cup"))])
-    seen = store.catalogue_changes()
-    store.change_catalogue([upsert(item("mug", price=2.0))])
-    store.forget_changes(seen)
-    assert [one.item for one in store.catalogue_changes()] == [item("mug", price=2.0)]
-
-
-def test_numbers_go_on_after_everything_was_forgotten(reopen: Open) -> None:
-    store = reopen()
-    last = store.change_catalogue([upsert(item("mug")), upsert(item("cup"))])
-    store.forget_changes(store.catalogue_changes())
-    assert reopen().change_catalogue([upsert(item("mug"))]) == last + 1
+    seen = store.catalogue_changes()[-1].sequence
+    assert store.catalogue_changes(seen) == ()
+    store.change_catalogue([upsert(item("mug", price=2.0)), upsert(item("pan"))])
+    assert [one.item_id for one in store.catalogue_changes(seen)] == ["mug", "pan"]
 
 
 def test_a_store_keeps_its_identity(reopen: Open) -> None:

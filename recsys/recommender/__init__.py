@@ -1,9 +1,10 @@
 """Requests in, ranked lists out: retrieval, text scores, features and ranking joined."""
 
-from recsys.recommender.answers import TieredAnswers
+from recsys.recommender.answers import TextScores, TieredAnswers
 from recsys.recommender.candidates import Retriever, given
 from recsys.recommender.catalogue import Catalogue, canonical_text
 from recsys.recommender.catalogue_update import CatalogueChange, CatalogueUpdate, UpdateCounts
+from recsys.recommender.changed_contents import ChangesTaken, items_table
 from recsys.recommender.contents import (
     CROSS_ENCODER,
     RANKER,
@@ -18,7 +19,7 @@ from recsys.recommender.inspection import try_out
 from recsys.recommender.item_reader import ItemReader, ReadItems, require_unit
 from recsys.recommender.point_in_time import PointInTime, ScoredCandidates, Shoppers
 from recsys.recommender.recent import RecentEvent
-from recsys.recommender.recommender import Recommender, TextScores
+from recsys.recommender.recommender import Recommender
 from recsys.recommender.requests import (
     Contribution,
     ItemCard,
@@ -43,6 +44,7 @@ __all__ = [
     "Catalogue",
     "CatalogueChange",
     "CatalogueUpdate",
+    "ChangesTaken",
     "Contents",
     "Contribution",
     "Deadline",
@@ -71,6 +73,7 @@ __all__ = [
     "canonical_text",
     "check_golden",
     "given",
+    "items_table",
     "load_golden",
     "load_tastes",
     "require_unit",

@@ -74,6 +74,19 @@ class TieredAnswers:
     probability: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class TextScores:
+    """Text scores of n requests by m items, higher is better.
+
+    Attributes:
+        zero_shot: float32 (n, m), best cosine to the shopper's titles by the untuned encoder.
+        fine_tuned: float32 (n, m), purchase logits of the fine-tuned cross-encoder.
+    """
+
+    zero_shot: NDArray[np.float32]
+    fine_tuned: NDArray[np.float32]
+
+
 def as_ranked(_: int, ranked: NDArray[np.int32]) -> Composition:
     """All candidates, best first."""
     return Composition.first(len(ranked), ranked)
@@ -98,6 +111,28 @@ def ranked_pages(
         features = ranking.scored.features
         rows_of_page = replace(features, values=features.values[page])
         yield Page(tuple(items), rows_of_page, ranking.finalist[page], ranking.lowered[page])
+
+
+def with_unscored(
+    answer: RankedList, item_ids: Sequence[str], row_of: Callable[[str], int | None]
+) -> RankedList:
+    """A ranking of the caller's own items with those that it leaves out behind it, flagged.
+
+    Args:
+        answer: the items that can be had.
+        item_ids: all that were asked for.
+        row_of: an item's row in the catalogue, None where it has none.
+    """
+    scored = {item.item_id for item in answer.items}
+    left = [item_id for item_id in dict.fromkeys(item_ids) if item_id not in scored]
+    known = [row_of(item_id) is not None for item_id in left]
+    flagged = [
+        RankedItem(item_id, 0.0, tier)
+        for tier, wanted in ((Tier.UNAVAILABLE_ITEM, True), (Tier.UNKNOWN_ITEM, False))
+        for item_id, found in zip(left, known, strict=True)
+        if found is wanted
+    ]
+    return replace(answer, items=(*answer.items, *flagged))
 
 
 def _item(

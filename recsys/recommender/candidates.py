@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -86,6 +86,14 @@ class Retriever:
             similar_shoppers=similar,
             tastes=tastes,
         )
+
+    def listed_at(self, created_at: NDArray[np.int64]) -> Self:
+        """The same with other times since when items can be bought, int64 (items,)."""
+        sources = tuple(
+            replace(source, created_at=created_at) if isinstance(source, NewArrivals) else source
+            for source in self.sources
+        )
+        return replace(self, sources=sources)
 
     @property
     def names(self) -> tuple[str, ...]:

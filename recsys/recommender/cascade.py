@@ -95,7 +95,7 @@ class Cascade:
         rankers: by tier.
         point: what scores candidates.
         nearest: candidates of a request that the cross-encoder reads at most.
-        times: what the steps take.
+        times: what the steps have been taking; learns on.
     """
 
     def __init__(

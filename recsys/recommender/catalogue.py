@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,8 +26,14 @@ SHOWN: Final = {
     "currency": pl.String(),
     "available": pl.Boolean(),
     "created_at": pl.Datetime("us", "UTC"),
+    "updated_at": pl.Datetime("us", "UTC"),
 }
 """Columns that serving needs; texts beyond the title live on in vectors and states."""
+
+SHOWN_TITLE_CHARACTERS: Final = 1_000
+"""Longer titles are shown cut; the text models read on."""
+
+_TIMES: Final = ("created_at", "updated_at")
 
 
 @dataclass(frozen=True)
@@ -35,9 +42,11 @@ class Catalogue:
 
     Attributes:
         table: the columns of `SHOWN`, one row an item, sorted by `item_id`.
+        gone: ids that have a row still, not an available one, but count as unknown.
     """
 
     table: pl.DataFrame
+    gone: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, items: pl.DataFrame) -> Self:
@@ -46,12 +55,21 @@ class Catalogue:
             pl.col(name).cast(dtype) if name in items.columns else pl.lit(None, dtype).alias(name)
             for name, dtype in SHOWN.items()
         ]
-        table = items.select(columns).with_columns(pl.col("available").fill_null(value=True))
+        table = items.select(columns).with_columns(
+            pl.col("available").fill_null(value=True),
+            pl.col("title").str.slice(0, SHOWN_TITLE_CHARACTERS),
+        )
         return cls(table.sort("item_id"))
+
+    def without(self, gone: Collection[str]) -> Catalogue:
+        """The same with these items, unknown ids among them, as all that are gone."""
+        kept = ~pl.col("item_id").is_in(list(gone))
+        table = self.table.with_columns(pl.col("available") & kept)
+        return Catalogue(table, frozenset(gone))
 
     def save(self, path: Path) -> None:
         """Write one JSON object a line; times as microseconds since the epoch."""
-        self.table.with_columns(pl.col("created_at").dt.epoch("us")).write_ndjson(path)
+        self.table.with_columns(pl.col(_TIMES).dt.epoch("us")).write_ndjson(path)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -61,10 +79,10 @@ class Catalogue:
             ModelError: the file is missing or not such a file.
         """
         try:
-            raw = pl.read_ndjson(path, schema={**SHOWN, "created_at": pl.Int64()})
+            raw = pl.read_ndjson(path, schema={**SHOWN, **dict.fromkeys(_TIMES, pl.Int64())})
         except (OSError, pl.exceptions.PolarsError) as error:
             raise ModelError(f"can't read the catalogue {path}: {error}") from error
-        return cls(raw.with_columns(pl.col("created_at").cast(pl.Datetime("us", "UTC"))))
+        return cls(raw.with_columns(pl.col(_TIMES).cast(pl.Datetime("us", "UTC"))))
 
     @cached_property
     def item_ids(self) -> tuple[str, ...]:
@@ -80,6 +98,12 @@ class Catalogue:
     def available(self) -> NDArray[np.bool_]:
         """Bool (items,): the item may be returned."""
         return self.table["available"].to_numpy()
+
+    @cached_property
+    def updated_at(self) -> dict[str, int]:
+        """When the shop last changed a row, microseconds since the epoch, by id, where known."""
+        known = self.table.drop_nulls("updated_at")
+        return dict(zip(known["item_id"], known["updated_at"].dt.epoch("us"), strict=True))
 
     def card(self, row: int) -> ItemCard:
         """What to show of the item in this row."""

@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 
 from recsys.config import Configuration
 from recsys.features import (
-    WINDOW_DAYS,
     FeatureInputs,
     FeatureMatrix,
     ItemColumns,
-    ItemStatistics,
     feature_matrix,
     text_columns,
 )
@@ -26,17 +24,14 @@ from recsys.interactions import (
     SearchedFor,
     ShownItems,
     floor_to_hour,
-    kept_by_hour,
 )
 from recsys.recommender.candidates import Retriever
+from recsys.recommender.hourly import HourlyCounts
 from recsys.recommender.texts import SIMILARITY_SEGMENTS, TextModels
 from recsys.retrieval import CoOccurrence, NewArrivals, RetrievalQueries
 from recsys.text import CLICK, PURCHASE, ShopperTexts
 
-HOURS_KEPT = 8
 TEXT_SOURCES = ("text", "taste", "new_arrivals")
-DEMAND_NEIGHBOURS = 15
-SMOOTHING = np.float32(0.1)
 
 
 @dataclass(frozen=True)
@@ -129,6 +124,7 @@ class PointInTime:
         texts: text models; they don't depend on the point in time.
         items: catalogue columns.
         config: how many candidates, segments and tokens.
+        derived: sources and counts of the same log and items, where they are there already.
     """
 
     def __init__(
@@ -138,11 +134,31 @@ class PointInTime:
         texts: TextModels,
         items: ItemColumns,
         config: Configuration,
+        derived: tuple[Retriever, HourlyCounts] | None = None,
     ) -> None:
         self.log = log
         self.texts = texts
-        retrieval = config.retrieval
-        self.retriever = Retriever.build(
+        self._items = items
+        self._config = config
+        self.retriever, self._counts = derived or (
+            self._sources(co_occurrence),
+            HourlyCounts(log, items.leaf, texts.neighbours),
+        )
+
+    def over(self, items: ItemColumns) -> PointInTime:
+        """The same with other columns of the same items; what does not change is shared."""
+        counts = self._counts
+        if not np.array_equal(items.leaf, self._items.leaf):
+            counts = HourlyCounts(self.log, items.leaf, self.texts.neighbours)
+        sources = self.retriever.listed_at(items.created_at)
+        return PointInTime(
+            self.log, sources.co_occurrence, self.texts, items, self._config, (sources, counts)
+        )
+
+    def _sources(self, co_occurrence: CoOccurrence) -> Retriever:
+        log, texts, items = self.log, self.texts, self._items
+        retrieval = self._config.retrieval
+        return Retriever.build(
             log,
             co_occurrence,
             (texts.index, texts.neighbours, texts.tastes),
@@ -151,32 +167,11 @@ class PointInTime:
             ),
             retrieval,
         )
-        self._items = items
-        self._config = config
-        self.statistics = kept_by_hour(self._statistics, HOURS_KEPT)
-        self._demand_around = kept_by_hour(self._neighbours_demand, HOURS_KEPT)
 
     @cached_property
     def popularity(self) -> NDArray[np.int64]:
         """int64 (items,): events of the log by item, for filling up short lists."""
         return np.bincount(self.log.item, minlength=len(self.log.item_ids))
-
-    def _statistics(self, hour: int) -> ItemStatistics:
-        return ItemStatistics.at(self.log, hour, self._items.leaf)
-
-    def _neighbours_demand(self, hour: int) -> dict[str, NDArray[np.float32]]:
-        """What items of near meaning sold lately, relative to all, float32 (items,) each."""
-        purchases = self.statistics(hour).purchases
-        week, month, quarter = (
-            self.texts.neighbours.mean_over(purchases[WINDOW_DAYS.index(days)], DEMAND_NEIGHBOURS)
-            / max(float(purchases[WINDOW_DAYS.index(days)].mean()), 1e-9)
-            for days in (7, 30, 90)
-        )
-        return {
-            "neighbours_purchases": month.astype(np.float32),
-            "neighbours_trend": np.log((month + SMOOTHING) / (quarter + SMOOTHING)),
-            "neighbours_trend_7d": np.log((week + SMOOTHING) / (month + SMOOTHING)),
-        }
 
     def queries(self, shoppers: Shoppers) -> RetrievalQueries:
         """What the candidate sources are asked."""
@@ -226,7 +221,7 @@ class PointInTime:
         tastes = self.retriever.tastes.scores(queries, candidates)
         scores |= {f"taste_{name}": affinity for name, affinity in tastes.items()}
         hour = floor_to_hour(int(shoppers.as_of.min()))
-        demand = self._demand_around(hour)
+        demand = self._counts.demand(hour)
         scores |= {name: values[candidates.item] for name, values in demand.items()}
         scores |= self.texts.context_similarities(shoppers.context, candidates)
         together = self.retriever.co_occurrence.scores(queries, candidates)
@@ -234,7 +229,7 @@ class PointInTime:
         features = feature_matrix(
             FeatureInputs(
                 items=self._items,
-                statistics=self.statistics(hour),
+                statistics=self._counts.statistics(hour),
                 histories=shoppers.histories,
                 shown=shoppers.shown,
                 context=shoppers.context,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -16,9 +15,17 @@ from recsys.errors import RequestError
 from recsys.interactions import DAY_US, Candidates, EventKind, microseconds
 from recsys.page import Composition, PageComposer
 from recsys.ranker import RankerTier
-from recsys.recommender.answers import Compose, TieredAnswers, as_ranked, ranked_pages
+from recsys.recommender.answers import (
+    Compose,
+    TextScores,
+    TieredAnswers,
+    as_ranked,
+    ranked_pages,
+    with_unscored,
+)
 from recsys.recommender.candidates import filled_up, found_by_query, given, with_items
 from recsys.recommender.cascade import OVERHEADS, Cascade, Ranking, Unranked
+from recsys.recommender.changed_contents import ChangesTaken, changed_contents
 from recsys.recommender.clock import Asked, BundleClock
 from recsys.recommender.contents import Contents
 from recsys.recommender.deadline import NO_DEADLINE, Clock, Deadline, StepTimes
@@ -26,34 +33,20 @@ from recsys.recommender.point_in_time import PointInTime, Shoppers
 from recsys.recommender.requests import (
     ItemCard,
     ItemFilter,
-    RankedItem,
     RankedList,
     RankRequest,
     RecommendRequest,
     SimilarItemsRequest,
-    Tier,
 )
 from recsys.recommender.shoppers import ShopperReader
 from recsys.recommender.similar_items import similar_items
+from recsys.state import ItemChange
 from recsys.text import PairScoreCounts
 
 Advance = Callable[[int], None]
 STALE_BUNDLE: Final = "stale_bundle"
 WARM_UP_EVENTS: Final = 1_000
 WARM_UP_SHOPPERS: Final = 8
-
-
-@dataclass(frozen=True)
-class TextScores:
-    """Text scores of n requests by m items, higher is better.
-
-    Attributes:
-        zero_shot: float32 (n, m), best cosine to the shopper's titles by the untuned encoder.
-        fine_tuned: float32 (n, m), purchase logits of the fine-tuned cross-encoder.
-    """
-
-    zero_shot: NDArray[np.float32]
-    fine_tuned: NDArray[np.float32]
 
 
 class Recommender:
@@ -63,14 +56,23 @@ class Recommender:
         contents: the bundle's parts.
         version: the bundle's version.
         horizon: events before it are known.
+        point: what is derived from the contents, where it is there already.
+        times: what the steps of a request have been taking, where that is known already.
     """
 
-    def __init__(self, contents: Contents, version: str, horizon: datetime) -> None:
+    def __init__(
+        self,
+        contents: Contents,
+        version: str,
+        horizon: datetime,
+        point: PointInTime | None = None,
+        times: StepTimes | None = None,
+    ) -> None:
         self._contents = contents
         self._catalogue = contents.catalogue
         self._log = contents.log
         self._version = version
-        self._point = PointInTime(
+        self._point = point or PointInTime(
             contents.log,
             contents.co_occurrence,
             contents.texts,
@@ -86,9 +88,21 @@ class Recommender:
         self._nearest = contents.configuration.cross_encoder.candidates
         latest = int(contents.log.time.max(initial=0)) + DAY_US
         self._clock = BundleClock(horizon, max(microseconds(horizon), latest))
-        self._reader = ShopperReader(contents.log, self._clock)
-        self._times = StepTimes(OVERHEADS)
+        self._reader = ShopperReader(contents.log, self._catalogue.gone, self._clock)
+        self._times = times or StepTimes(OVERHEADS)
         self._cascade = Cascade(contents.rankers, self._point, self._nearest, self._times)
+
+    def after(self, changes: Sequence[ItemChange]) -> tuple[Recommender, ChangesTaken]:
+        """The same bundle's recommender after changes of the catalogue; this one stays as it is."""
+        own = self._contents
+        new, taken = changed_contents(own, changes)
+        point = self._point.over(new.catalogue.columns) if new.texts is own.texts else None
+        return Recommender(new, self._version, self.horizon, point, self._times), taken
+
+    @property
+    def updated_at(self) -> Mapping[str, int]:
+        """When the shop last changed an item's row, microseconds since the epoch, where known."""
+        return self._catalogue.updated_at
 
     @property
     def version(self) -> str:
@@ -112,7 +126,7 @@ class Recommender:
 
     def card(self, item_id: str) -> ItemCard | None:
         """What to show of an item; None for an unknown one."""
-        row = self._log.item_rows.get(item_id)
+        row = self._reader.row(item_id)
         return None if row is None else self._catalogue.card(row)
 
     def recommend(self, request: RecommendRequest, deadline: Deadline = NO_DEADLINE) -> RankedList:
@@ -135,7 +149,7 @@ class Recommender:
             DeadlineError: the deadline passed, or would have before any ranking was done.
         """
         found = self._in_time(request, deadline, lambda: (self._with_given([request]), as_ranked))
-        return self._with_unknown(found, request)
+        return with_unscored(found, request.item_ids, self._reader.row)
 
     def _in_time(
         self,
@@ -246,7 +260,7 @@ class Recommender:
     def rank_many(
         self, requests: Sequence[RankRequest], advance: Advance | None = None
     ) -> list[RankedList]:
-        """Order each caller's own items; every id once, unknown ones last in the order given.
+        """Order each caller's own items; every id once, see `RankedList.items`.
 
         Raises:
             RequestError: `as_of` is before the horizon or naive; names the field.
@@ -256,7 +270,10 @@ class Recommender:
             scored = self._point.score(*self._with_given(batch), nearest=None)
             ranking = Ranking.by(self._contents.rankers[RankerTier.FULL], scored)
             ranked = self._answers(batch, ranking, as_ranked)
-            answers += map(self._with_unknown, ranked, batch)
+            answers += [
+                with_unscored(answer, request.item_ids, self._reader.row)
+                for answer, request in zip(ranked, batch, strict=True)
+            ]
             if advance:
                 advance(len(batch))
         return answers
@@ -310,7 +327,9 @@ class Recommender:
     def _with_given(self, batch: Sequence[RankRequest]) -> Unranked:
         """The callers' items as candidates, with what would have brought them."""
         shoppers, queries, found = self._retrieved(batch)
-        return shoppers, queries, given([self._reader.rows(r.item_ids) for r in batch], found)
+        rows = [self._reader.rows(request.item_ids) for request in batch]
+        available = self._catalogue.available
+        return shoppers, queries, given([own[available[own]] for own in rows], found)
 
     def _retrieved(self, batch: Sequence[Asked]) -> Unranked:
         shoppers = self._reader.shoppers(batch)
@@ -342,11 +361,3 @@ class Recommender:
 
     def _degraded(self, request: RecommendRequest | RankRequest) -> tuple[str, ...]:
         return (STALE_BUNDLE,) if self._clock.is_late(request.as_of) else ()
-
-    def _with_unknown(self, answer: RankedList, request: RankRequest) -> RankedList:
-        unknown = tuple(
-            RankedItem(item_id, 0.0, Tier.UNKNOWN_ITEM)
-            for item_id in dict.fromkeys(request.item_ids)
-            if item_id not in self._log.item_rows
-        )
-        return replace(answer, items=answer.items + unknown)

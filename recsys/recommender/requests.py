@@ -24,6 +24,9 @@ class Tier(StrEnum):
     UNKNOWN_ITEM = "unknown_item"
     """Not scored: the item is not in the catalogue."""
 
+    UNAVAILABLE_ITEM = "unavailable_item"
+    """Not scored: the catalogue says that the item can't be had."""
+
 
 @dataclass(frozen=True)
 class ItemFilter:
@@ -67,7 +70,7 @@ class RecommendRequest:
 
 @dataclass(frozen=True)
 class RankRequest:
-    """A request to order the caller's own items; every id comes back once, unknown ones last."""
+    """A request to order the caller's own items; every id comes back once."""
 
     item_ids: tuple[str, ...]
     user_id: str = ""
@@ -105,7 +108,7 @@ class RankedItem:
 
     Attributes:
         item_id: as in the catalogue, or as the caller gave it when unknown.
-        score: final score, higher is better, comparable within one answer only; 0 when unknown.
+        score: final score, higher is better, comparable within one answer only; 0 when not scored.
         tier: the stage that scored it last.
         cross_encoder_score: calibrated probability of a purchase; None where it was not run.
         sources: candidate sources that brought it, and `pinned`, `boosted` or `buried` where a
@@ -145,8 +148,8 @@ class RankedList:
     its merchandising rules say so, items stand elsewhere or are left out; scores stay as they were.
 
     Attributes:
-        items: at most `page_size`; for `Rank` every requested id once, unknown ids last in the
-            order given.
+        items: at most `page_size`; for `Rank` every requested id once, items that can't be had and
+            then unknown ids last, in the order given.
         bundle_version: the bundle that answered.
         degraded: what was skipped and why, as `reason` tokens; empty for a full answer.
             `stale_bundle`: `as_of` is more than a day past the last event the bundle knows, so

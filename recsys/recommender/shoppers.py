@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,13 @@ class ShopperReader:
 
     Args:
         log: events before the bundle's horizon.
+        gone: items of the log that count as unknown.
         clock: the bundle's.
     """
 
-    def __init__(self, log: InteractionLog, clock: BundleClock) -> None:
+    def __init__(self, log: InteractionLog, gone: Collection[str], clock: BundleClock) -> None:
         self._log = log
+        self._gone = gone
         self._clock = clock
 
     def shoppers(self, batch: Sequence[Asked]) -> Shoppers:
@@ -40,8 +42,12 @@ class ShopperReader:
 
     def rows(self, item_ids: Sequence[str]) -> NDArray[np.int64]:
         """Rows of the known ids, distinct, in the order given."""
-        rows = (self._log.item_rows.get(item_id) for item_id in dict.fromkeys(item_ids))
+        rows = (self.row(item_id) for item_id in dict.fromkeys(item_ids))
         return np.array([row for row in rows if row is not None], np.int64)
+
+    def row(self, item_id: str) -> int | None:
+        """Row of an item; None for an unknown one."""
+        return None if item_id in self._gone else self._log.item_rows.get(item_id)
 
     def _histories(self, users: NDArray[np.int64], batch: Sequence[Asked]) -> Histories:
         """What the log knows of the shoppers, and what they did since."""

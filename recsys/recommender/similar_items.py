@@ -26,7 +26,7 @@ def similar_items(contents: Contents, version: str, request: SimilarItemsRequest
         UnknownItemError: the item is not in the catalogue.
     """
     catalogue, row = contents.catalogue, contents.log.item_rows.get(request.item_id)
-    if row is None:
+    if row is None or request.item_id in catalogue.gone:
         raise UnknownItemError("item_id", f"no item {request.item_id!r} in the catalogue")
     tables = {
         "text": contents.texts.neighbours,

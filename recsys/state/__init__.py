@@ -6,6 +6,7 @@ from recsys.state.records import (
     EventRecord,
     ItemChange,
     ItemRecord,
+    RecordedChanges,
     ShopperKey,
 )
 from recsys.state.sqlite_store import SqliteStateStore
@@ -17,6 +18,7 @@ __all__ = [
     "EventRecord",
     "ItemChange",
     "ItemRecord",
+    "RecordedChanges",
     "ShopperKey",
     "SqliteStateStore",
     "StateStore",

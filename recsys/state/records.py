@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 
@@ -86,14 +86,21 @@ class ItemChange:
     Attributes:
         item_id: whose change it is; a later change of an item takes the place of an earlier one.
         changed_at: microseconds since the epoch, UTC.
-        item: the whole new row; None where the item was deleted.
+        item: the whole new row, which says the same time; None where the item was deleted.
+        is_dated: `changed_at` is the shop's word; otherwise the order of recording counts.
         sequence: number in the order of recording, from 1; 0 before it is recorded.
     """
 
     item_id: str
     changed_at: int
     item: ItemRecord | None
+    is_dated: bool = False
     sequence: int = 0
+
+    def at(self, changed_at: int) -> ItemChange:
+        """The same change at another time."""
+        item = self.item and self.item._replace(updated_at=changed_at)
+        return replace(self, changed_at=changed_at, item=item)
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,19 @@ class Appended:
     recorded: int
     repeated: int
     late: int
+
+
+@dataclass(frozen=True)
+class RecordedChanges:
+    """What became of a batch of changes.
+
+    Attributes:
+        last: the highest sequence number in the store; 0 if nothing was ever recorded.
+        outdated: ids of items whose change was left out, because a later one is known.
+    """
+
+    last: int
+    outdated: tuple[str, ...]
 
 
 @dataclass(frozen=True)

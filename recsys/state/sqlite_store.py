@@ -18,6 +18,7 @@ from recsys.state.records import (
     EventRecord,
     ItemChange,
     ItemRecord,
+    RecordedChanges,
     ShopperKey,
 )
 
@@ -54,7 +55,8 @@ CREATE TABLE catalogue_changes (
   sequence INTEGER PRIMARY KEY AUTOINCREMENT,
   item_id TEXT NOT NULL UNIQUE,
   changed_at INTEGER NOT NULL,
-  item TEXT
+  item TEXT,
+  is_dated INTEGER NOT NULL
 ) STRICT;
 """
 _EVENT_COLUMNS: Final = ", ".join(EventRecord._fields)
@@ -73,11 +75,14 @@ _READ_SHOPPER: Final = (
     "ORDER BY event_time DESC, sequence DESC LIMIT ?"
 )
 _CHANGE: Final = (
-    "INSERT OR REPLACE INTO catalogue_changes (item_id, changed_at, item) VALUES (?, ?, ?)"
+    "INSERT OR REPLACE INTO catalogue_changes (item_id, changed_at, item, is_dated) "
+    "VALUES (?, ?, ?, ?)"
 )
 _READ_CHANGES: Final = (
-    "SELECT item_id, changed_at, item, sequence FROM catalogue_changes ORDER BY sequence"
+    "SELECT item_id, changed_at, item, is_dated, sequence FROM catalogue_changes "
+    "WHERE sequence > ? ORDER BY sequence"
 )
+_CHANGED_AT: Final = "SELECT changed_at FROM catalogue_changes WHERE item_id = ?"
 _LAST: Final = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?"
 _DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _PRIMARY_CODE: Final = 0xFF
@@ -145,33 +150,32 @@ class SqliteStateStore:
             rows = connection.execute(_READ_SHOPPER, who).fetchall()
         return tuple(EventRecord(*row) for row in reversed(rows))
 
-    def change_catalogue(self, changes: Sequence[ItemChange]) -> int:
+    def change_catalogue(self, changes: Sequence[ItemChange]) -> RecordedChanges:
         """See `StateStore.change_catalogue`."""
-        rows = [
-            (change.item_id, change.changed_at, change.item.to_json() if change.item else None)
-            for change in changes
-        ]
+        outdated = []
         with self._writing() as connection:
-            connection.executemany(_CHANGE, rows)
+            for change in changes:
+                known = connection.execute(_CHANGED_AT, [change.item_id]).fetchone()
+                if known and change.is_dated and change.changed_at < known[0]:
+                    outdated.append(change.item_id)
+                    continue
+                taken = change
+                if known and not change.is_dated:
+                    taken = change.at(max(change.changed_at, known[0] + 1))
+                item = taken.item.to_json() if taken.item else None
+                row = [taken.item_id, taken.changed_at, item, int(taken.is_dated)]
+                connection.execute(_CHANGE, row)
             (last,) = connection.execute(_LAST, ["catalogue_changes"]).fetchone()
-        return int(last)
+        return RecordedChanges(int(last), tuple(outdated))
 
-    def catalogue_changes(self) -> tuple[ItemChange, ...]:
+    def catalogue_changes(self, after: int = 0) -> tuple[ItemChange, ...]:
         """See `StateStore.catalogue_changes`."""
         with self._reading() as connection:
-            rows = connection.execute(_READ_CHANGES).fetchall()
+            rows = connection.execute(_READ_CHANGES, [after]).fetchall()
         return tuple(
-            ItemChange(item_id, changed_at, item and ItemRecord.from_json(item), sequence)
-            for item_id, changed_at, item, sequence in rows
+            ItemChange(item_id, at, item and ItemRecord.from_json(item), bool(dated), sequence)
+            for item_id, at, item, dated, sequence in rows
         )
-
-    def forget_changes(self, changes: Sequence[ItemChange]) -> None:
-        """See `StateStore.forget_changes`."""
-        with self._writing() as connection:
-            connection.executemany(
-                "DELETE FROM catalogue_changes WHERE sequence = ?",
-                [[change.sequence] for change in changes],
-            )
 
     def close(self) -> None:
         """See `StateStore.close`."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from recsys.state.records import Appended, EventPage, EventRecord, ItemChange, ShopperKey
+from recsys.state.records import (
+    Appended,
+    EventPage,
+    EventRecord,
+    ItemChange,
+    RecordedChanges,
+    ShopperKey,
+)
 
 
 class StateStore(Protocol):
@@ -44,20 +51,16 @@ class StateStore(Protocol):
         """
         ...
 
-    def change_catalogue(self, changes: Sequence[ItemChange]) -> int:
+    def change_catalogue(self, changes: Sequence[ItemChange]) -> RecordedChanges:
         """Record changes in one step, in order; of several for an item the last remains.
 
-        Returns:
-            The highest sequence number in the store; 0 if nothing was ever recorded.
+        A dated change from before the item's last one is left out. One that is not dated is
+        recorded whatever times are known, with a time after that of the item's last change.
         """
         ...
 
-    def catalogue_changes(self) -> tuple[ItemChange, ...]:
-        """The last change of each item, in the order of recording."""
-        ...
-
-    def forget_changes(self, changes: Sequence[ItemChange]) -> None:
-        """Drop changes that a bundle holds; one that was recorded since for the item stays."""
+    def catalogue_changes(self, after: int = 0) -> tuple[ItemChange, ...]:
+        """The last change of each item, in the order of recording, of those numbered above."""
         ...
 
     def close(self) -> None:

@@ -1,5 +1,18 @@
 """The wire format: messages and service stubs, generated from `protos/`."""
 
+from recsys.v1.catalog_service_pb2 import (
+    DeleteItemsRequest,
+    DeleteItemsResponse,
+    Item,
+    RejectedItem,
+    UpsertItemsRequest,
+    UpsertItemsResponse,
+)
+from recsys.v1.catalog_service_pb2_grpc import (
+    CatalogServiceServicer,
+    CatalogServiceStub,
+    add_CatalogServiceServicer_to_server,
+)
 from recsys.v1.event_service_pb2 import (
     Event,
     RecordEventsRequest,
@@ -48,12 +61,17 @@ __all__ = [
     "ActivateBundleResponse",
     "AdminServiceServicer",
     "AdminServiceStub",
+    "CatalogServiceServicer",
+    "CatalogServiceStub",
     "Contribution",
+    "DeleteItemsRequest",
+    "DeleteItemsResponse",
     "Event",
     "EventServiceServicer",
     "EventServiceStub",
     "GetStatusRequest",
     "GetStatusResponse",
+    "Item",
     "ItemFilter",
     "LoadFailure",
     "RankRequest",
@@ -66,12 +84,16 @@ __all__ = [
     "RecordEventsRequest",
     "RecordEventsResponse",
     "RejectedEvent",
+    "RejectedItem",
     "RollbackRequest",
     "RollbackResponse",
     "SimilarItemsRequest",
     "SimilarItemsResponse",
     "Tier",
+    "UpsertItemsRequest",
+    "UpsertItemsResponse",
     "add_AdminServiceServicer_to_server",
+    "add_CatalogServiceServicer_to_server",
     "add_EventServiceServicer_to_server",
     "add_RecommendationServiceServicer_to_server",
 ]

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class RecommendationServiceStub:
-    """Ranks items of one catalogue. Equal request, bundle, events and `as_of` give equal responses,
+    """Ranks items of one catalogue. Equal request, bundle, catalogue, events and `as_of` give equal responses,
     unless a deadline cut one of them short, which its `degraded` says. The deadline of the call is
     the time the ranking may take; a call without one gets the server's own limit.
     """
@@ -55,7 +55,7 @@ class RecommendationServiceStub:
 
 
 class RecommendationServiceServicer:
-    """Ranks items of one catalogue. Equal request, bundle, events and `as_of` give equal responses,
+    """Ranks items of one catalogue. Equal request, bundle, catalogue, events and `as_of` give equal responses,
     unless a deadline cut one of them short, which its `degraded` says. The deadline of the call is
     the time the ranking may take; a call without one gets the server's own limit.
     """
@@ -73,8 +73,9 @@ class RecommendationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Rank(self, request, context):
-        """Orders the caller's own items. Every id comes back once: known ones by descending score,
-        unknown ones last, in the order given, with `TIER_UNKNOWN_ITEM`.
+        """Orders the caller's own items. Every id comes back once: available ones by descending score;
+        then those that can't be had, in the order given, with `TIER_UNAVAILABLE_ITEM`; unknown ones
+        last, in the order given, with `TIER_UNKNOWN_ITEM`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,7 +116,7 @@ def add_RecommendationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RecommendationService:
-    """Ranks items of one catalogue. Equal request, bundle, events and `as_of` give equal responses,
+    """Ranks items of one catalogue. Equal request, bundle, catalogue, events and `as_of` give equal responses,
     unless a deadline cut one of them short, which its `degraded` says. The deadline of the call is
     the time the ranking may take; a call without one gets the server's own limit.
     """

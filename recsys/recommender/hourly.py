@@ -1,0 +1,59 @@
+"""What sold up to a full hour, for items and around them; the latest hours are kept."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.features import WINDOW_DAYS, ItemStatistics
+from recsys.interactions import InteractionLog, kept_by_hour
+from recsys.retrieval import ItemNeighbours
+
+HOURS_KEPT: Final = 8
+DEMAND_NEIGHBOURS: Final = 15
+SMOOTHING: Final = np.float32(0.1)
+
+
+class HourlyCounts:
+    """Counts of a log up to full hours; safe for calls from several threads.
+
+    Args:
+        log: events.
+        leaf: int32 (items,), number of each item's category path.
+        neighbours: items of near meaning.
+
+    Attributes:
+        statistics: of the items, given an hour.
+        demand: what items of near meaning sold lately, relative to all, given an hour; float32
+            (items,) each.
+    """
+
+    def __init__(
+        self, log: InteractionLog, leaf: NDArray[np.int32], neighbours: ItemNeighbours
+    ) -> None:
+        self._log = log
+        self._leaf = leaf
+        self._neighbours = neighbours
+        self.statistics = kept_by_hour(self._statistics, HOURS_KEPT)
+        self.demand = kept_by_hour(self._demand, HOURS_KEPT)
+
+    def _statistics(self, hour: int) -> ItemStatistics:
+        return ItemStatistics.at(self._log, hour, self._leaf)
+
+    def _demand(self, hour: int) -> dict[str, NDArray[np.float32]]:
+        return _demand(self.statistics(hour), self._neighbours)
+
+
+def _demand(counts: ItemStatistics, neighbours: ItemNeighbours) -> dict[str, NDArray[np.float32]]:
+    week, month, quarter = (
+        neighbours.mean_over(counts.purchases[WINDOW_DAYS.index(days)], DEMAND_NEIGHBOURS)
+        / max(float(counts.purchases[WINDOW_DAYS.index(days)].mean()), 1e-9)
+        for days in (7, 30, 90)
+    )
+    return {
+        "neighbours_purchases": month.astype(np.float32),
+        "neighbours_trend": np.log((month + SMOOTHING) / (quarter + SMOOTHING)),
+        "neighbours_trend_7d": np.log((week + SMOOTHING) / (month + SMOOTHING)),
+    }

@@ -1,0 +1,216 @@
+"""Keeps recommenders up to the changes of the catalogue that a state store holds."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from threading import Condition, Lock, Thread
+from typing import Final
+from weakref import WeakSet
+
+from recsys.errors import DeadlineError
+from recsys.recommender import (
+    ChangesTaken,
+    Deadline,
+    ItemCard,
+    RankedList,
+    RankRequest,
+    RecommendRequest,
+    SimilarItemsRequest,
+)
+from recsys.state import ItemChange, StateStore
+from recsys.text import PairScoreCounts
+from serving.logs import describe_fault, serving_log
+from serving.ranking import Ranker
+
+AGAIN_SECONDS: Final = 1.0
+"""Pause after a change could not be brought into effect, before it is tried again."""
+
+log = serving_log()
+
+
+class LiveRanker:
+    """A bundle's recommender with all changes since; calls see one state of it from start to end.
+
+    Args:
+        ranker: the bundle's own.
+        store: holds the changes.
+    """
+
+    def __init__(self, ranker: Ranker, store: StateStore) -> None:
+        self._now = ranker
+        self._store = store
+        self._turn = Lock()
+        self.sequence = 0
+        """Changes up to this number are in effect."""
+        self.deferred: frozenset[str] = frozenset()
+        """Ids of items whose new texts the bundle's models could not take in."""
+
+    @property
+    def version(self) -> str:
+        """See `Ranker`."""
+        return self._now.version
+
+    @property
+    def horizon(self) -> datetime:
+        """See `Ranker`."""
+        return self._now.horizon
+
+    @property
+    def remembered_pairs(self) -> PairScoreCounts:
+        """See `Ranker`."""
+        return self._now.remembered_pairs
+
+    @property
+    def updated_at(self) -> Mapping[str, int]:
+        """See `Ranker`."""
+        return self._now.updated_at
+
+    def recommend(self, request: RecommendRequest, deadline: Deadline) -> RankedList:
+        """See `Ranker`."""
+        return self._now.recommend(request, deadline)
+
+    def rank(self, request: RankRequest, deadline: Deadline) -> RankedList:
+        """See `Ranker`."""
+        return self._now.rank(request, deadline)
+
+    def similar_items(self, request: SimilarItemsRequest) -> RankedList:
+        """See `Ranker`."""
+        return self._now.similar_items(request)
+
+    def warm_up(self, clock: Callable[[], float]) -> None:
+        """See `Ranker`."""
+        self._now.warm_up(clock)
+
+    def card(self, item_id: str) -> ItemCard | None:
+        """See `Ranker`."""
+        return self._now.card(item_id)
+
+    def after(self, changes: Sequence[ItemChange]) -> tuple[Ranker, ChangesTaken]:
+        """See `Ranker`."""
+        return self._now.after(changes)
+
+    def catch_up(self) -> None:
+        """Bring what the store holds beyond `sequence` into effect."""
+        with self._turn:
+            changes = self._store.catalogue_changes(self.sequence)
+            if not changes:
+                return
+            started = time.monotonic()
+            new, taken = self._now.after(changes)
+            if taken.texts_read:
+                new.warm_up(time.monotonic)
+            self._now = new
+            ids = {change.item_id for change in changes}
+            self.deferred = (self.deferred - ids) | set(taken.deferred)
+            self.sequence = changes[-1].sequence
+            log.info(
+                "catalogue_changed",
+                bundle=self.version,
+                items=len(changes),
+                texts_read=taken.texts_read,
+                deferred=len(taken.deferred),
+                milliseconds=round(1_000 * (time.monotonic() - started)),
+            )
+
+
+@dataclass(frozen=True)
+class ChangesMade:
+    """What became of a batch of changes.
+
+    Attributes:
+        outdated: ids of items of which a later change is known; theirs was left out.
+        deferred: ids of items whose new texts the bundle's models could not take in.
+    """
+
+    outdated: frozenset[str]
+    deferred: frozenset[str]
+
+
+class LiveCatalogue:
+    """Records changes of the catalogue and brings them into effect, those of many calls together.
+
+    Every recommender that calls may reach is followed, also one that is being warmed up.
+
+    Args:
+        store: holds the changes.
+    """
+
+    def __init__(self, store: StateStore) -> None:
+        self._store = store
+        self._state = Condition()
+        self._live: WeakSet[LiveRanker] = WeakSet()
+        self._wanted = 0
+        self._is_open = True
+        self._thread = Thread(target=self._run, name="catalogue", daemon=True)
+        self._thread.start()
+
+    def following(self, ranker: Ranker) -> LiveRanker:
+        """The recommender with all recorded changes in effect, and from now on every later one.
+
+        Raises:
+            StateError: the store can't be read.
+        """
+        live = LiveRanker(ranker, self._store)
+        with self._state:
+            self._live.add(live)
+        live.catch_up()
+        return live
+
+    def change(self, changes: Sequence[ItemChange], seconds: float) -> ChangesMade:
+        """Record changes; returns once they are on disk and in effect.
+
+        Args:
+            changes: in order, no two for an item.
+            seconds: longest wait for them to be in effect.
+
+        Raises:
+            DeadlineError: they are on disk, but not in effect yet.
+            StateError: the store can't be written.
+        """
+        recorded = self._store.change_catalogue(changes)
+        with self._state:
+            self._wanted = max(self._wanted, recorded.last)
+            self._state.notify_all()
+            wait = None if math.isinf(seconds) else max(seconds, 0.0)
+            if not self._state.wait_for(lambda: self._reached(recorded.last), wait):
+                raise DeadlineError(
+                    "the change is recorded and will be in effect soon, but the call's time ran out"
+                )
+            deferred = frozenset[str]().union(*(live.deferred for live in self._live))
+        ids = {change.item_id for change in changes}
+        return ChangesMade(frozenset(recorded.outdated), deferred & ids)
+
+    def close(self) -> None:
+        """Stop; what is recorded is in effect again at the next start."""
+        with self._state:
+            self._is_open = False
+            self._state.notify_all()
+        self._thread.join()
+
+    def _reached(self, sequence: int) -> bool:
+        return all(live.sequence >= sequence for live in self._live)
+
+    def _run(self) -> None:
+        while True:
+            with self._state:
+                self._state.wait_for(lambda: not self._is_open or not self._reached(self._wanted))
+                if not self._is_open:
+                    return
+                behind = [live for live in self._live if live.sequence < self._wanted]
+            for live in behind:
+                self._catch_up(live)
+            del behind
+            with self._state:
+                self._state.notify_all()
+
+    def _catch_up(self, live: LiveRanker) -> None:
+        try:
+            live.catch_up()
+        except Exception as error:  # noqa: BLE001
+            log.error("catalogue_change_failed", error=describe_fault(error))  # noqa: TRY400
+            with self._state:
+                self._state.wait_for(lambda: not self._is_open, AGAIN_SECONDS)
