@@ -42,6 +42,17 @@ def test_what_lightgbm_writes_is_sound(model: str) -> None:
     check_model_text(model)
 
 
+def test_a_split_of_the_known_from_the_missing_is_sound() -> None:
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=(400, 1))
+    values[rng.random(400) < 0.3] = np.nan
+    data = lightgbm.Dataset(values, np.isnan(values[:, 0]).astype(float))
+    settings = {"verbosity": -1, "num_threads": 1, "num_leaves": 2}
+    model = lightgbm.train(settings, data, num_boost_round=2).model_to_string()
+    assert not np.isfinite(float(numbers_of(model, "threshold")[0]))
+    check_model_text(model)
+
+
 def test_trees_of_one_leaf_are_sound() -> None:
     data = lightgbm.Dataset(np.zeros((30, 2)), np.ones(30))
     booster = lightgbm.train({"verbosity": -1, "num_threads": 1}, data, num_boost_round=3)
@@ -93,7 +104,7 @@ def numbers_of(model: str, name: str) -> list[str]:
         ("split_feature", "-1", "from 0 to 3"),
         ("decision_type", "16", "from 0 to 15"),
         ("decision_type", "1", "on categories"),
-        ("threshold", "nan", "finite"),
+        ("threshold", "nan", "expected 6 numbers"),
         ("threshold", "x", "something else than numbers"),
         ("leaf_value", "inf", "finite"),
         ("shrinkage", "nan", "finite"),

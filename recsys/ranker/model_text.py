@@ -16,7 +16,7 @@ TREES_END: Final = "end of trees\n"
 FILE_ENDS: Final = "end of parameters"
 _MAX_DECISION_TYPE: Final = 15
 _CATEGORICAL: Final = 1
-_PER_SPLIT: Final = ("split_gain", "threshold", "internal_value", "internal_weight")
+_PER_SPLIT: Final = ("split_gain", "internal_value", "internal_weight")
 _PER_LEAF: Final = ("leaf_value", "leaf_weight")
 _STRANGE: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 Fields = Mapping[str, str]
@@ -79,6 +79,7 @@ def _check_tree(tree: Fields, features: int) -> None:
         return
     for name in _PER_SPLIT:
         _finite(tree, name, splits)
+    _numbers_each(tree, "threshold", splits)
     _within(tree, "split_feature", splits, range(features))
     for kind in _within(tree, "decision_type", splits, range(_MAX_DECISION_TYPE + 1)):
         if kind & _CATEGORICAL:
@@ -129,6 +130,13 @@ def _within(fields: Fields, name: str, count: int, allowed: range) -> list[int]:
             f"{name}: expected {count} numbers from {allowed.start} to {allowed.stop - 1}"
         )
     return values
+
+
+def _numbers_each(fields: Fields, name: str, count: int) -> None:
+    """Infinite ones too: a threshold that divides what is known from what is missing is."""
+    values = _numbers(fields, name, float)
+    if len(values) != count or any(map(math.isnan, values)):
+        raise UnsoundModelError(f"{name}: expected {count} numbers")
 
 
 def _finite(fields: Fields, name: str, count: int) -> None:
