@@ -28,6 +28,9 @@ NICENESS: Final = 5
 PATIENCE_SECONDS: Final = 300.0
 """Longest time a canary may take."""
 
+LAST_WORDS: Final = 200
+"""Characters that are kept of what a process complained of before it ended."""
+
 _STEP_SECONDS: Final = 0.02
 
 TimeLeft = Callable[[], float]
@@ -46,25 +49,30 @@ def send_canary(
         BundleCorruptError: the process found a fault or died; names the file it was reading.
         DeadlineError: the time ran out.
     """
-    with TemporaryFile("w+", encoding="utf-8") as told:
-        code = _run([*command, str(folder)], told, time_left)
-        told.seek(0)
-        lines = told.read().split("\n")[:-1]  # what was not written to its end is left out
-    last = json.loads(lines[-1]) if lines else "nothing yet"
+    with TemporaryFile("w+b") as told, TemporaryFile("w+b") as complaints:
+        code = _run([*command, str(folder)], (told, complaints), time_left)
+        lines, last_words = _lines(told)[:-1], " ".join(_lines(complaints)[-2:]).strip()
+    last = json.loads(lines[-1]) if lines else "before any file"
     if isinstance(last, str):
         raise BundleCorruptError(
-            f"{last}: the process that tried the bundle out {_end(code)} while it read this; "
-            "the bundle can't be served: publish it again"
+            f"{last}: the process that tried the bundle out {_end(code)} there, saying "
+            f"{last_words[-LAST_WORDS:]!r}; the bundle can't be served: publish it again"
         )
     if last["fault"] is not None:
         raise BundleCorruptError(str(last["fault"]))
 
 
-def _run(command: Sequence[str], told: IO[str], time_left: TimeLeft) -> int:
-    """The exit code of the command; what it tells goes into `told`."""
-    end, nothing = time.monotonic() + PATIENCE_SECONDS, subprocess.DEVNULL
+def _lines(file: IO[bytes]) -> list[str]:
+    """The last one is empty, or was not written to its end."""
+    file.seek(0)
+    return file.read().decode("utf-8", errors="replace").split("\n")
+
+
+def _run(command: Sequence[str], outputs: tuple[IO[bytes], IO[bytes]], time_left: TimeLeft) -> int:
+    """The exit code of the command; what it writes goes into `outputs`."""
+    end = time.monotonic() + PATIENCE_SECONDS
     with subprocess.Popen(  # noqa: S603  (our own command)
-        command, stdin=nothing, stdout=told, stderr=nothing
+        command, stdin=subprocess.DEVNULL, stdout=outputs[0], stderr=outputs[1]
     ) as process:
         try:
             while process.poll() is None:

@@ -101,7 +101,10 @@ def load_golden(folder: Path) -> list[GoldenQuery]:
     try:
         return [GoldenQuery.model_validate_json(line) for line in lines]
     except ValidationError as error:
-        raise BundleCorruptError(f"{path} holds a line that is no golden query: {error}") from error
+        reason = error.errors(include_url=False, include_input=False)[0]["msg"]
+        raise BundleCorruptError(
+            f"{path} holds a line that is no golden query: {reason}"
+        ) from error
 
 
 def check_golden(recommender: Recommender, golden: Sequence[GoldenQuery]) -> None:

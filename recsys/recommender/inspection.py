@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import extract_tb
 from typing import Final
 
 import torch
@@ -58,13 +59,17 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 @contextmanager
 def _blaming(name: str) -> Iterator[None]:
-    """Whatever is raised, third-party readers' errors included, becomes an error with the name."""
+    """Whatever is raised, third-party readers' errors included, becomes an error with the name.
+
+    The texts of others' errors stay out: they may quote what a bundle knows of a shopper.
+    """
     try:
         yield
     except RecsysError as error:
         raise BundleCorruptError(f"{name}: {error}") from error
     except Exception as error:
-        raise BundleCorruptError(f"{name}: {type(error).__name__}: {error}") from error
+        where = extract_tb(error.__traceback__)[-1]
+        raise BundleCorruptError(f"{name}: {type(error).__name__} in {where.name}") from error
 
 
 def _check_tensors(path: Path) -> None:
