@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,15 @@ from rich.progress import Progress
 from trained_shop import UNTIL, TrainedShop
 
 from recsys.bundle import Registry, indexer_lock
-from recsys.errors import BundleError, DataError, EmptyTableError, ModelError, RegistryBusyError
-from recsys.recommender import Contents
+from recsys.errors import (
+    BundleCorruptError,
+    BundleError,
+    DataError,
+    EmptyTableError,
+    ModelError,
+    RegistryBusyError,
+)
+from recsys.recommender import GOLDEN, Contents, load_golden, save_golden
 from recsys.tables import write_dataset
 from serving.cli.main import main
 from training import index_catalogue as job
@@ -292,6 +299,29 @@ def test_an_item_whose_vector_is_no_number_is_named(trained_shop: TrainedShop) -
     texts = replace(contents.texts, vectors=vectors)
     with pytest.raises(ModelError, match=contents.catalogue.item_ids[4]):
         check_contents(replace(contents, texts=texts))
+
+
+def test_what_was_written_answers_its_golden_queries(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.write(changed(shop.items))
+    summary = shop.index(until=LATER)
+    golden = load_golden(Registry(shop.registry).folder(summary.version))
+    assert len(golden) > 10
+    assert any(query.item_ids for query in golden)
+
+    def with_others(contents: Contents, horizon: datetime, folder: Path) -> None:
+        save_golden(contents, horizon, folder)
+        wrong = [
+            query.model_copy(update={"scores": tuple(score + 9 for score in query.scores)})
+            for query in load_golden(folder)
+        ]
+        (folder / GOLDEN).write_text("".join(f"{one.model_dump_json()}\n" for one in wrong))
+
+    monkeypatch.setattr(job, "save_golden", with_others)
+    with pytest.raises(BundleCorruptError, match="golden queries"):
+        shop.index(until=LATER + timedelta(days=1))
+    assert Registry(shop.registry).current() == summary.version
 
 
 def test_the_result_is_a_table_or_one_json_object(

@@ -28,7 +28,7 @@ from recsys.bundle import (
 from recsys.errors import BundleError, DataError
 from recsys.interactions import as_datetime
 from recsys.recommender import CatalogueChange, CatalogueUpdate, Contents, ReadItems, save_golden
-from training.index_checks import ANY_USUAL_SIZE, Sizes, check_contents, check_size
+from training.index_checks import ANY_USUAL_SIZE, Sizes, check_contents, check_size, check_written
 from training.process import set_up_process
 from training.training_data import ShopData, read_shop_data
 from training.workspace import Summary, Workspace
@@ -132,7 +132,9 @@ def index_catalogue(
         with bundles.stage() as staged:
             with _disk(f"writing a bundle into {registry}", _WRITERS_FAULTS):
                 contents.save(staged)
+            with _disk(f"writing golden queries into {registry}"):
                 save_golden(contents, data.horizon, staged)
+            check_written(staged, data.horizon)
             published = bundles.publish(staged, run.manifest_fields(), replaces=version)
         _remove_work(registry)
         return run.summary(published, contents, recall)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import BundleError, ModelError
-from recsys.recommender import Contents, require_unit
+from recsys.recommender import Contents, Recommender, check_golden, load_golden, require_unit
 from recsys.retrieval import VectorIndex
 
 LOWEST_RECALL: Final = 0.95
@@ -86,6 +88,16 @@ def check_contents(contents: Contents) -> float:
             "train again"
         )
     return recall
+
+
+def check_written(folder: Path, horizon: datetime) -> None:
+    """Read a bundle that was put together, and ask it its golden queries.
+
+    Raises:
+        ModelError: a part can't be read, or does not fit the others.
+        BundleCorruptError: it answers otherwise than what was to be written.
+    """
+    check_golden(Recommender(Contents.load(folder), "staged", horizon), load_golden(folder))
 
 
 def measured_recall(index: VectorIndex, vectors: NDArray[np.float32], seed: int) -> float:
