@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import resource
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -17,6 +18,8 @@ Found = TypeVar("Found")
 Arguments = ParamSpec("Arguments")
 _STATUS: Final = Path("/proc/self/status")
 _KIB_A_MIB: Final = 1024
+_NOTHING_RETAINED: Final = ("_RJEM_MALLOC_CONF", "retain:false")
+"""For polars' allocator: address space of freed memory, which it keeps, would count as used."""
 
 
 class Apart(NamedTuple, Generic[Found]):
@@ -50,6 +53,7 @@ def run_apart(
         UnavailableError: the process ended or ran out of memory before the job was done.
     """
     spawn = multiprocessing.get_context("spawn")
+    os.environ.setdefault(*_NOTHING_RETAINED)
     with ProcessPoolExecutor(1, spawn, _limit_memory, (limit_mib,)) as pool:
         try:
             return pool.submit(_watched, partial(job, *arguments, **named)).result()
