@@ -65,7 +65,9 @@ BLOCK: Final = 40
 CANDIDATES: Final = 100
 JOINS: Final = (2, 3, 4, 5)
 
-VALIDATION_SHOPPERS: Final = 30
+VALIDATION_SHOPPERS: Final = 120
+"""With a few dozen, chance decides whether the untuned weights are kept."""
+
 NEGATIVES: Final = NegativesConfig(per_group=7)
 """Half of the default, as the plain pattern reads each pair by itself."""
 
