@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 import statsmodels.api as sm
 import tea_tasting as tt
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from statsmodels.stats.proportion import proportions_ztest
@@ -66,6 +66,7 @@ def test_lift_equals_the_published_one() -> None:
     assert effect.p_value == pytest.approx(0.06191, abs=5e-6)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 999), st.integers(2, 60), st.integers(2, 60))
 def test_difference_is_welchs_test(seed: int, first: int, second: int) -> None:
     control, treatment = shoppers(seed, first)[0], shoppers(seed + 1, second)[0]

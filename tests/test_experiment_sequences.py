@@ -6,7 +6,7 @@ from math import inf, isnan, nan
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.power import NormalIndPower, TTestIndPower
 
@@ -45,6 +45,7 @@ def test_bernoulli_sequence_equals_the_published_one() -> None:
     assert bernoulli_sequence(700, 1000, 100) == pytest.approx((0.651629, 0.745949), abs=1e-6)
 
 
+@settings(deadline=None)
 @given(st.floats(-5, 5), st.floats(0.01, 2), st.integers(1, 100_000), st.integers(10, 20_000))
 def test_p_value_is_small_exactly_when_the_sequence_leaves_zero_out(
     estimate: float, error: float, size: int, tuned_for: int
@@ -65,6 +66,7 @@ def test_sequences_say_nothing_of_nothing() -> None:
     assert bernoulli_sequence(0, 0, 100) == (0.0, 1.0)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 200), st.integers(0, 200), st.floats(1, 1e4))
 def test_bernoulli_sequence_holds_its_share_and_mirrors(
     successes: int, failures: int, tuned_for: float
@@ -94,6 +96,7 @@ def test_power_equals_the_published_values() -> None:
     assert sample_size(0.5) == pytest.approx(63.7656, abs=5e-5)
 
 
+@settings(deadline=None)
 @given(st.floats(0.02, 1.5), st.floats(0.3, 0.99), st.floats(0.2, 5))
 def test_sample_sizes_equal_those_of_statsmodels(effect: float, power: float, ratio: float) -> None:
     ours = sample_size(effect, power, ratio=ratio)

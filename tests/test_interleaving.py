@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.experiments import FIRST, NOBODY, SECOND, preference, team_draft
@@ -35,6 +35,7 @@ def test_credit_is_even_where_only_one_item_is_of_use_to_both() -> None:
     assert teams == {FIRST: 4, SECOND: 4}
 
 
+@settings(deadline=None)
 @given(RANKING, RANKING, st.integers(0, 9), st.integers(0, 2**32 - 1))
 def test_nothing_is_shown_twice_and_teams_pick_their_best(
     first: list[str], second: list[str], length: int, seed: int

@@ -7,7 +7,7 @@ from math import inf
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -57,6 +57,7 @@ def value(contributions: Array) -> float:
     return policy_value(contributions).value
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_identities_hold_exactly(seed: int) -> None:
     one = logged(seed)
@@ -77,6 +78,7 @@ def test_identities_hold_exactly(seed: int) -> None:
     assert clipped(one, 1.5).max() <= 1.5
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.floats(-3, 3))
 def test_a_constant_reward_is_added_by_snips_and_by_ips_times_the_mean_weight(
     seed: int, constant: float
