@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gc
 import io
+import itertools
 import shutil
 import subprocess
 import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import psutil
@@ -95,6 +98,44 @@ def assert_golden(call: Call, folder: Path) -> None:
         assert tuple(item.item_id for item in answer.items) == query.item_ids
         scores = [item.score for item in answer.items]
         np.testing.assert_allclose(scores, query.scores, rtol=1e-5, atol=2e-6)
+
+
+def test_calls_during_swaps_all_succeed_each_with_one_version_s_golden_answer(
+    registry: Registry,
+) -> None:
+    golden = {v: load_golden(registry.folder(v)) for v in ("v000001", "v000002")}
+    stop, answered = Event(), dict.fromkeys(golden, 0)
+
+    def ask(call: Call) -> None:
+        for number in itertools.cycle(range(0, len(golden["v000001"]), 4)):
+            if stop.is_set():
+                return
+            query = golden["v000001"][number]
+            answer = call.recommend(
+                user_id=query.user_id,
+                query=query.query,
+                context_item_ids=query.context_item_ids,
+                as_of=UNTIL,
+                timeout=60.0,
+            )
+            expected = golden[answer.bundle_version][number]
+            assert tuple(item.item_id for item in answer.items) == expected.item_ids
+            scores = [item.score for item in answer.items]
+            np.testing.assert_allclose(scores, expected.scores, rtol=1e-5, atol=2e-6)
+            answered[answer.bundle_version] += 1
+
+    with followed(registry) as call, ThreadPoolExecutor(2) as pool:
+        asking = [pool.submit(ask, call) for _ in range(2)]
+        try:
+            for version in ("v000002", "v000001") * 2:
+                before = answered[version]
+                registry.activate(version)
+                until(lambda v=version, n=before: answered[v] > n + 4, 200)  # type: ignore[misc]
+        finally:
+            stop.set()
+        for one in asking:
+            one.result()
+    assert min(answered.values()) > 8
 
 
 def test_every_damaged_file_is_named_while_the_old_bundle_serves(
