@@ -49,8 +49,11 @@ def configure_logs(stream: TextIO = sys.stderr) -> None:
 
 
 def log_uncaught() -> None:
-    """Log errors that end a thread or the process, where Python would print a trace."""
-    sys.excepthook = _uncaught
+    """Log errors that end a thread or the process, where Python would print a trace.
+
+    What ends the process is told with its text: the main thread answers no calls.
+    """
+    sys.excepthook = _ended
     sys.unraisablehook = lambda told: _uncaught(told.exc_type, told.exc_value, None)
     threading.excepthook = lambda told: _uncaught(told.exc_type, told.exc_value, None)
 
@@ -64,6 +67,10 @@ class _LinesOnly(logging.StreamHandler[TextIO]):
         lost = {"event": "log record lost", "level": "error", "logger": record.name, "at": place}
         with suppress(OSError, ValueError):  # the stream itself is gone: there is nobody to tell
             self.stream.write(json.dumps(lost) + self.terminator)
+
+
+def _ended(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
+    serving_log().error("uncaught", text=str(error), error=describe_fault(error))
 
 
 def _uncaught(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
@@ -21,6 +21,7 @@ SECONDS: Final = (
     *(0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.075),
     *(0.1, 0.15, 0.25, 0.5, 1.0, 2.5),
 )
+CANDIDATES: Final = (0, 1, 5, 10, 20, 50, 100, 200, 500, 1_000)
 
 
 class Metrics:
@@ -31,8 +32,18 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self._calls = self._histogram("call_seconds", "Calls by how they ended.", "method", "code")
         self._stages = self._histogram("stage_seconds", "Stages of answers.", "stage")
+        self._candidates = Histogram(
+            "recsys_candidates",
+            "Candidates that a source brought for an answer.",
+            ["source"],
+            buckets=CANDIDATES,
+            registry=self.registry,
+        )
         self._degraded = self._counter("degraded_answers", "Answers by what they lack.", "reason")
         self._refused = self._counter("refused_calls", "Calls that were not scored.", "reason")
+        self._unknown = self._counter(
+            "unknown_ids", "Shoppers and items asked for that the bundle does not know.", "kind"
+        )
         self._loads = self._counter("bundle_loads", "Bundles loaded, or not.", "outcome")
         for outcome in ("ok", "failed"):
             self._loads.labels(outcome)
@@ -55,6 +66,18 @@ class Metrics:
     def loaded(self, *, well: bool) -> None:
         """A bundle was loaded and warmed up, or could not be."""
         self._loads.labels("ok" if well else "failed").inc()
+
+    def found(self, by_source: Mapping[str, int]) -> None:
+        """So many candidates were brought by each source."""
+        for source, count in by_source.items():
+            self._candidates.labels(source).observe(count)
+
+    def unknown(self, *, shopper: bool, items: int) -> None:
+        """The request named a shopper that nothing is known of, or unknown items."""
+        if shopper:
+            self._unknown.labels("shopper").inc()
+        if items:
+            self._unknown.labels("item").inc(items)
 
     @contextmanager
     def stage(self, stage: str) -> Iterator[None]:

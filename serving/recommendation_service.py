@@ -14,6 +14,7 @@ from recsys import v1
 from recsys.errors import DeadlineError
 from recsys.recommender import Deadline, RankedList
 from serving.admission import Admission
+from serving.call_watcher import CallWatcher
 from serving.metrics import Metrics
 from serving.ranking import Ranker, RankerSlot
 from serving.recent_events import Asked, RecentEvents, degraded_by
@@ -128,7 +129,12 @@ class RecommendationService(v1.RecommendationServiceServicer):
     def _deadline(self, context: grpc.ServicerContext) -> Deadline:
         """When the ranking has to be ready: a call without a deadline has endless time."""
         left = context.time_remaining() - self._settings.reserve_seconds
-        return Deadline.after(left, time.monotonic, at_most=self._settings.max_answer_seconds)
+        return Deadline.after(
+            left,
+            time.monotonic,
+            at_most=self._settings.max_answer_seconds,
+            watcher=CallWatcher(context, self._metrics),
+        )
 
     def _now(self, ranker: Ranker) -> datetime:
         return max(self._clock(), ranker.horizon)

@@ -16,6 +16,7 @@ from recsys.recommender import ItemCard, RankedItem, RankedList, Tier
 TIERS: Final = {
     Tier.RANKER: v1.Tier.TIER_RANKER,
     Tier.RANKER_WITHOUT_CROSS_ENCODER: v1.Tier.TIER_RANKER_WITHOUT_CROSS_ENCODER,
+    Tier.RETRIEVAL: v1.Tier.TIER_RETRIEVAL,
     Tier.NEIGHBOURS: v1.Tier.TIER_NEIGHBOURS,
     Tier.UNKNOWN_ITEM: v1.Tier.TIER_UNKNOWN_ITEM,
     Tier.UNAVAILABLE_ITEM: v1.Tier.TIER_UNAVAILABLE_ITEM,

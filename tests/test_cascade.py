@@ -57,7 +57,7 @@ class SlowRecommender:
     def slow_down(self, monkeypatch: pytest.MonkeyPatch) -> None:
         owner, cascade = self.recommender, self.recommender._cascade
         point = cascade._point
-        taking(monkeypatch, self, owner, "_retrieved", lambda _: PER_RETRIEVAL)
+        taking(monkeypatch, self, owner, "_retrieved", lambda *_: PER_RETRIEVAL)
         taking(monkeypatch, self, owner, "_answers", lambda *_: PER_ANSWER)
         taking(
             monkeypatch, self, point, "unread", lambda *asked: taken("features", len(asked[2].item))
@@ -68,7 +68,7 @@ class SlowRecommender:
         for ranker in (cascade._first, cascade._final):
             taking(monkeypatch, self, ranker, "rank", ranking("rank"))
 
-    def _reading(self, scored: Any, which: Any) -> float:
+    def _reading(self, scored: Any, which: Any, *_: Any) -> float:
         point = self.recommender._cascade._point
         new = int(point.not_remembered(scored, which).sum())
         assert not new or point.has_read_shopper(scored)

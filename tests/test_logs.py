@@ -91,7 +91,7 @@ class Dying:
     def __del__(self):
         fail()
 Dying()
-fail()
+raise ValueError("the end")
 """
 
 
@@ -106,7 +106,8 @@ def test_what_nobody_caught_is_a_line_of_the_log_too(project_root: Path) -> None
     found = lines(io.StringIO(ended.stderr))
     assert ended.returncode == 1
     assert [line["event"] for line in found] == ["uncaught"] * 3
-    assert all("fail" in line["error"][0]["frames"][-1] for line in found)
+    assert all("fail" in line["error"][0]["frames"][-1] for line in found[:2])
+    assert found[2]["text"] == "the end"
     assert CANARY not in ended.stderr
 
 

@@ -95,7 +95,10 @@ def test_a_recommender_that_fails_its_first_call_never_serves() -> None:
 def test_calls_under_way_finish_while_the_server_drains(log: io.StringIO) -> None:
     gate = threading.Event()
     ranker = ShelfRanker()
-    with running(ranker, workers=6) as (server, call), ThreadPoolExecutor(7) as pool:
+    with (
+        running(ranker, workers=6, drain_seconds=30.0) as (server, call),
+        ThreadPoolExecutor(7) as pool,
+    ):
         ranker.before_answering = lambda: waits(gate)
         answers = [pool.submit(call.recommend) for _ in range(6)]
         until(lambda: len(ranker.asked) == 6)
@@ -247,7 +250,7 @@ def test_reflection_answers_only_when_asked_for() -> None:
 
 def is_unavailable(call: Call) -> bool:
     try:
-        call.recommend()
+        call.recommend(timeout=0.2)
     except grpc.RpcError as failure:
         return failure.code() is grpc.StatusCode.UNAVAILABLE
     return False

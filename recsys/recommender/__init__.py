@@ -33,6 +33,7 @@ from recsys.recommender.requests import (
 )
 from recsys.recommender.texts import MEANING, WORDS, TextModels
 from recsys.recommender.upkeep import Upkeep, text_sums
+from recsys.recommender.watching import UNWATCHED, Watcher
 
 __all__ = [
     "CROSS_ENCODER",
@@ -40,6 +41,7 @@ __all__ = [
     "MEANING",
     "RANKER",
     "TASTES",
+    "UNWATCHED",
     "WORDS",
     "Catalogue",
     "CatalogueChange",
@@ -70,6 +72,7 @@ __all__ = [
     "TieredAnswers",
     "UpdateCounts",
     "Upkeep",
+    "Watcher",
     "canonical_text",
     "check_golden",
     "given",

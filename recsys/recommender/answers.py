@@ -141,11 +141,16 @@ def _item(
     candidates = ranking.scored.candidates
     ranks = candidates.source_ranks[row]
     brought = {name for name, rank in zip(candidates.source_names, ranks, strict=True) if rank >= 0}
-    first_stage = bool(ranking.first_stage[row])
     return RankedItem(
         item_id=item_id,
         score=float(ranking.score[row]),
-        tier=Tier.RANKER_WITHOUT_CROSS_ENCODER if first_stage else Tier.RANKER,
+        tier=_tier(ranking, row),
         cross_encoder_score=None if np.isnan(probability) else probability,
         sources=tuple(sorted(brought | ({label} if label else set()))),
     )
+
+
+def _tier(ranking: Ranking, row: int) -> Tier:
+    if not ranking.rankers:
+        return Tier.RETRIEVAL
+    return Tier.RANKER_WITHOUT_CROSS_ENCODER if ranking.first_stage[row] else Tier.RANKER

@@ -4,12 +4,16 @@ With time enough the final ranker orders all candidates at once. With less, the 
 them, the cross-encoder reads the most promising in chunks for as long as the time allows, and the
 final ranker orders what was read; the others follow in the first order. Where nothing can be read,
 the ranker without the cross-encoder orders all, by all of its trees if there is time for them.
+
+What fails is gone without, one stage at a time: where the cross-encoder or the final ranker does,
+the ranker without the cross-encoder orders all; where that does, the order in which sources found
+the candidates stands.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 import numpy as np
@@ -21,11 +25,15 @@ from recsys.ranker import RankerTier, TieredRanker, TierScores
 from recsys.recommender.deadline import Deadline, StepTimes
 from recsys.recommender.point_in_time import PointInTime, ScoredCandidates, Shoppers
 from recsys.recommender.requests import Tier
+from recsys.recommender.similar_items import FUSION_CONSTANT
+from recsys.recommender.watching import unless_it_fails
 from recsys.retrieval import RetrievalQueries
 
 PARTLY_READ: Final = "cross_encoder_partial"
 NOT_READ: Final = "cross_encoder_skipped"
 PARTLY_RANKED: Final = "final_ranker_partial"
+READ_FAILED: Final = "cross_encoder_failed"
+RANKER_FAILED: Final = "ranker_failed"
 CHUNK: Final = 25
 MARGIN: Final = 1.3
 """How much longer than on average a step may take: it is not begun where less time is left."""
@@ -53,7 +61,7 @@ class Ranking:
         finalist: bool (m,), see `TierScores`.
         lowered: float64 (m,), what was added to the rankers' own score, so that candidates that
             were not read follow those that were, and others the finalists.
-        rankers: whose scores they are, by tier.
+        rankers: whose scores they are, by tier; empty where none gave any.
         degraded: what was skipped.
     """
 
@@ -86,6 +94,14 @@ class Ranking:
         return cls(
             scored, found.score, everybody, found.finalist, found.lowered, rankers, (NOT_READ,)
         )
+
+    @classmethod
+    def as_found(cls, scored: ScoredCandidates) -> Self:
+        """All candidates by their ranks in the sources' lists: reciprocal rank fusion."""
+        ranks = scored.candidates.source_ranks
+        score = np.where(ranks < 0, 0.0, 1.0 / (FUSION_CONSTANT + 1 + ranks)).sum(axis=1)
+        nobody = np.zeros(len(score), np.bool_)
+        return cls(scored, score, nobody, nobody, np.zeros(len(score)), {})
 
 
 class Cascade:
@@ -131,11 +147,15 @@ class Cascade:
             scored = self._point.unread(*asked)
         wanted = scored.nearest(self._nearest) if nearest_only else np.ones(rows, np.bool_)
         new = self._point.not_remembered(scored, wanted)
-        if self._fits(scored, new, rows, deadline):
-            scored = self._read(scored, wanted, new, deadline)
-            with self._times.measured("rank", rows, deadline):
-                return Ranking.by(self._final, scored)
-        return self._in_chunks(scored, wanted, new, deadline)
+        if not self._fits(scored, new, rows, deadline):
+            return self._in_chunks(scored, wanted, new, deadline)
+        read = self._read(scored, wanted, new, deadline)
+        if read is None:
+            return self._lower(scored, deadline, READ_FAILED)
+        found = unless_it_fails(
+            deadline.watcher, RANKER_FAILED, lambda: self._by_final(read, deadline)
+        )
+        return found or self._lower(read, deadline, RANKER_FAILED)
 
     def rehearse(self, asked: Unranked, deadline: Deadline) -> None:
         """Take all steps of a call in a hurry with time for them, to learn how long they are."""
@@ -159,14 +179,37 @@ class Cascade:
         which: NDArray[np.bool_],
         new: NDArray[np.bool_],
         deadline: Deadline,
-    ) -> ScoredCandidates:
-        """After the cross-encoder has read `which` (m,); `new` (m,) is what takes time of it."""
+    ) -> ScoredCandidates | None:
+        """After the cross-encoder has read `which` (m,), or None where that fails.
+
+        `new` (m,) is what takes time of it.
+        """
         count = int(new.sum())
-        if count and not self._point.has_read_shopper(scored):
-            with self._times.measured("read the shopper", 1, deadline):
-                self._point.read_shopper(scored)
-        with self._times.measured("read", count, deadline):
-            return self._point.read(scored, which)
+
+        def read() -> ScoredCandidates:
+            if count and not self._point.has_read_shopper(scored):
+                with self._times.measured("read the shopper", 1, deadline):
+                    self._point.read_shopper(scored)
+            with self._times.measured("read", count, deadline):
+                return self._point.read(scored, which, deadline.require_wanted)
+
+        return unless_it_fails(deadline.watcher, READ_FAILED, read)
+
+    def _by_final(self, scored: ScoredCandidates, deadline: Deadline) -> Ranking:
+        with self._times.measured("rank", len(scored.candidates.item), deadline):
+            return Ranking.by(self._final, scored)
+
+    def _lower(self, scored: ScoredCandidates, deadline: Deadline, loss: str) -> Ranking:
+        """By the ranker without the cross-encoder, or as found where that fails, too."""
+
+        def first() -> Ranking:
+            with self._times.measured("rank", len(scored.candidates.item), deadline):
+                return Ranking.without_cross_encoder(self._first, scored)
+
+        found = unless_it_fails(deadline.watcher, RANKER_FAILED, first)
+        if found is not None:
+            return replace(found, degraded=(loss,))
+        return replace(Ranking.as_found(scored), degraded=tuple(sorted({loss, RANKER_FAILED})))
 
     def _in_chunks(
         self,
@@ -178,8 +221,11 @@ class Cascade:
         """Read what is `wanted` (m,) chunk by chunk; `new` (m,) is what takes time of it."""
         rows = len(wanted)
         self._times.require(deadline, {"rank quickly": rows})
-        with self._times.measured("rank quickly", rows, deadline):
-            first = Ranking.without_cross_encoder(self._quick, scored)
+        first = unless_it_fails(
+            deadline.watcher, RANKER_FAILED, lambda: self._quickly(scored, deadline)
+        )
+        if first is None:
+            return self._lower(scored, deadline, RANKER_FAILED)
         promising = np.flatnonzero(wanted)
         promising = promising[np.argsort(-first.score[promising], kind="stable")]
         read = np.zeros(rows, np.bool_)
@@ -188,9 +234,20 @@ class Cascade:
             now[promising[start : start + CHUNK]] = True
             if not self._fits(scored, new & now, int(read.sum() + now.sum()), deadline):
                 break
-            scored = self._read(scored, now, new & now, deadline)
-            read |= now
-        return self._finished(first, scored, wanted, read, deadline)
+            after = self._read(scored, now, new & now, deadline)
+            if after is None:
+                return self._lower(scored, deadline, READ_FAILED)
+            scored, read = after, read | now
+        found = unless_it_fails(
+            deadline.watcher,
+            RANKER_FAILED,
+            lambda: self._finished(first, scored, wanted, read, deadline),
+        )
+        return found or replace(first, degraded=(RANKER_FAILED,))
+
+    def _quickly(self, scored: ScoredCandidates, deadline: Deadline) -> Ranking:
+        with self._times.measured("rank quickly", len(scored.candidates.item), deadline):
+            return Ranking.without_cross_encoder(self._quick, scored)
 
     def _finished(
         self,
@@ -210,8 +267,7 @@ class Cascade:
         whole = np.array_equal(read, wanted)
         if not (whole and has_time):
             return self._joined(first, scored, read, PARTLY_RANKED if whole else PARTLY_READ)
-        with self._times.measured("rank", len(read), deadline):
-            return Ranking.by(self._final, scored)
+        return self._by_final(scored, deadline)
 
     def _joined(
         self, first: Ranking, scored: ScoredCandidates, read: NDArray[np.bool_], degraded: str

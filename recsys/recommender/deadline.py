@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Final, Self
 
-from recsys.errors import DeadlineError
+from recsys.errors import CallCancelledError, DeadlineError
+from recsys.recommender.watching import UNWATCHED, Watcher
 
 Clock = Callable[[], float]
 """Seconds of a clock that never goes back."""
@@ -30,17 +31,34 @@ class Deadline:
         at: when the answer has to be ready.
         clock: tells the time now.
         grace: seconds after `at` in which an answer is still of use, if it can't be ready before.
+        watcher: of the call.
     """
 
     at: float
     clock: Clock
     grace: float = 0.0
+    watcher: Watcher = UNWATCHED
 
     @classmethod
-    def after(cls, seconds: float, clock: Clock, at_most: float = float("inf")) -> Self:
+    def after(
+        cls,
+        seconds: float,
+        clock: Clock,
+        at_most: float = float("inf"),
+        watcher: Watcher = UNWATCHED,
+    ) -> Self:
         """So many seconds from now; an answer is wanted after `at_most`, where that is sooner."""
         soon = min(seconds, at_most)
-        return cls(clock() + soon, clock, seconds - soon)
+        return cls(clock() + soon, clock, seconds - soon, watcher)
+
+    def require_wanted(self) -> None:
+        """Go on only for somebody who waits.
+
+        Raises:
+            CallCancelledError: nobody waits for the answer any more.
+        """
+        if not self.watcher.wanted:
+            raise CallCancelledError("the caller does not wait for the answer any more")
 
     @property
     def is_set(self) -> bool:
@@ -77,9 +95,15 @@ class StepTimes:
 
     @contextmanager
     def measured(self, step: str, units: int, deadline: Deadline) -> Iterator[None]:
-        """Measure `units` of a step by the deadline's clock."""
+        """Measure `units` of a step by the deadline's clock, under the eyes of its watcher.
+
+        Raises:
+            CallCancelledError: nobody waits for the answer any more; the step is not begun.
+        """
+        deadline.require_wanted()
         started = deadline.clock()
-        yield
+        with deadline.watcher.stage(step):
+            yield
         if units > 0 and deadline.is_set:
             latest = self._measured.setdefault(step, deque(maxlen=_REMEMBERED))
             spent = deadline.clock() - started

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -242,12 +243,22 @@ class PointInTime:
         short = self.texts.cut_to(sides, self._config.text.shopper_max_segments)
         return ScoredCandidates(candidates, features, short, logits)
 
-    def read(self, scored: ScoredCandidates, which: NDArray[np.bool_]) -> ScoredCandidates:
-        """The same after the cross-encoder has read the candidates `which` (bool (m,)), too."""
+    def read(
+        self,
+        scored: ScoredCandidates,
+        which: NDArray[np.bool_],
+        before_chunk: Callable[[], None] | None = None,
+    ) -> ScoredCandidates:
+        """The same after the cross-encoder has read the candidates `which` (bool (m,)), too.
+
+        `before_chunk` is called again and again meanwhile, and may raise to end it.
+        """
         if not which.any():
             return scored
         logits = scored.logits.copy()
-        logits[which] = self.texts.logits(scored.sides, scored.candidates, which)[which]
+        logits[which] = self.texts.logits(scored.sides, scored.candidates, which, before_chunk)[
+            which
+        ]
         columns = text_columns(scored.candidates.request, _named(logits))
         return replace(scored, features=scored.features.replacing(columns), logits=logits)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -40,11 +41,13 @@ from recsys.recommender.requests import (
 )
 from recsys.recommender.shoppers import ShopperReader
 from recsys.recommender.similar_items import similar_items
+from recsys.recommender.watching import UNWATCHED, Watcher, unless_it_fails
 from recsys.state import ItemChange
 from recsys.text import PairScoreCounts
 
 Advance = Callable[[int], None]
 STALE_BUNDLE: Final = "stale_bundle"
+QUERY_FAILED: Final = "query_encoder_failed"
 WARM_UP_EVENTS: Final = 1_000
 WARM_UP_SHOPPERS: Final = 8
 
@@ -139,7 +142,7 @@ class Recommender:
             RequestError: `as_of` is before the horizon or naive; names the field.
             DeadlineError: the deadline passed, or would have before any ranking was done.
         """
-        return self._in_time(request, deadline, lambda: self._to_rank([request]))
+        return self._in_time(request, deadline, lambda: self._to_rank([request], deadline.watcher))
 
     def rank(self, request: RankRequest, deadline: Deadline = NO_DEADLINE) -> RankedList:
         """Order the caller's items; see `rank_many`, and `recommend` for the deadline.
@@ -148,7 +151,11 @@ class Recommender:
             RequestError: `as_of` is before the horizon or naive; names the field.
             DeadlineError: the deadline passed, or would have before any ranking was done.
         """
-        found = self._in_time(request, deadline, lambda: (self._with_given([request]), as_ranked))
+
+        def given_items() -> tuple[Unranked, Compose]:
+            return self._with_given([request], deadline.watcher), as_ranked
+
+        found = self._in_time(request, deadline, given_items)
         return with_unscored(found, request.item_ids, self._reader.row)
 
     def _in_time(
@@ -164,10 +171,25 @@ class Recommender:
         times.require(deadline, {"retrieve": 1, **self._cascade.least(own), write: 1})
         with times.measured("retrieve", 1, deadline):
             asked, compose = find()
+        self._tell(deadline.watcher, request, asked[2])
         until = deadline.but(times.expected({write: 1}))
         ranking = self._cascade.ranked(asked, until, nearest_only=own is None)
         with times.measured(write, 1, deadline):
-            return self._answers([request], ranking, compose)[0]
+            answer = self._answers([request], ranking, compose)[0]
+        lost = (QUERY_FAILED,) if request.query and not asked[0].queries[0] else ()
+        return replace(answer, degraded=answer.degraded + lost)
+
+    def _tell(self, watcher: Watcher, request: Asked, found: Candidates) -> None:
+        """Say what was found for a request, and what of it is unknown."""
+        counts = (found.source_ranks >= 0).sum(axis=0).tolist()
+        watcher.found(dict(zip(found.source_names, counts, strict=True)))
+        named = {*request.context_item_ids, *getattr(request, "item_ids", ())}
+        watcher.unknown(
+            shopper=bool(request.user_id)
+            and request.user_id not in self._log.user_rows
+            and not request.recent,
+            items=sum(self._reader.row(item) is None for item in named),
+        )
 
     def warm_up(self, clock: Clock) -> None:
         """Answer some of the latest shoppers, to fill caches and to learn how long steps take.
@@ -306,9 +328,11 @@ class Recommender:
         asked = np.argsort(np.argsort(rows))
         return TextScores(zero_shot.reshape(shape)[:, asked], fine_tuned.reshape(shape)[:, asked])
 
-    def _to_rank(self, batch: Sequence[RecommendRequest]) -> tuple[Unranked, Compose]:
+    def _to_rank(
+        self, batch: Sequence[RecommendRequest], watcher: Watcher = UNWATCHED
+    ) -> tuple[Unranked, Compose]:
         """What is retrieved, as far as each request allows it and filled up; and its pages."""
-        shoppers, queries, retrieved = self._retrieved(batch)
+        shoppers, queries, retrieved = self._retrieved(batch, watcher)
         rules = [self._composer.rules.at(self._clock.moment(request.as_of)) for request in batch]
         asked = list(zip(batch, rules, strict=True))
         pinned = [own.pinned(request.page_size) for request, own in asked]
@@ -324,16 +348,19 @@ class Recommender:
 
         return (shoppers, queries, candidates), compose
 
-    def _with_given(self, batch: Sequence[RankRequest]) -> Unranked:
+    def _with_given(self, batch: Sequence[RankRequest], watcher: Watcher = UNWATCHED) -> Unranked:
         """The callers' items as candidates, with what would have brought them."""
-        shoppers, queries, found = self._retrieved(batch)
+        shoppers, queries, found = self._retrieved(batch, watcher)
         rows = [self._reader.rows(request.item_ids) for request in batch]
         available = self._catalogue.available
         return shoppers, queries, given([own[available[own]] for own in rows], found)
 
-    def _retrieved(self, batch: Sequence[Asked]) -> Unranked:
+    def _retrieved(self, batch: Sequence[Asked], watcher: Watcher) -> Unranked:
         shoppers = self._reader.shoppers(batch)
-        queries = self._point.queries(shoppers)
+        queries = unless_it_fails(watcher, QUERY_FAILED, lambda: self._point.queries(shoppers))
+        if queries is None:
+            shoppers = replace(shoppers, queries=[""] * len(batch))
+            queries = self._point.queries(shoppers)
         return shoppers, queries, self._point.retriever.retrieve(queries)
 
     def _allowed(

@@ -18,6 +18,9 @@ class Tier(StrEnum):
     RANKER_WITHOUT_CROSS_ENCODER = "ranker_without_cross_encoder"
     """LightGBM without the cross-encoder's score, for which there was no time."""
 
+    RETRIEVAL = "retrieval"
+    """The candidate sources' own order, as no ranker could be asked."""
+
     NEIGHBOURS = "neighbours"
     """Closeness to another item by text and by behaviour; no shopper is involved."""
 
@@ -156,7 +159,8 @@ class RankedList:
             windows count back from the day after that event. `cross_encoder_partial`,
             `cross_encoder_skipped`: there was no time for it to read all it would have read, or
             anything. `final_ranker_partial`: it read all, but the final ranker had time for what it
-            read only.
+            read only. `query_encoder_failed`: answered as without the query.
+            `cross_encoder_failed`, `ranker_failed`: answered without them.
     """
 
     items: tuple[RankedItem, ...]

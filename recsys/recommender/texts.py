@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -135,11 +135,20 @@ class TextModels:
         }
 
     def logits(
-        self, shoppers: ShopperTexts, candidates: Candidates, scored: NDArray[np.bool_]
+        self,
+        shoppers: ShopperTexts,
+        candidates: Candidates,
+        scored: NDArray[np.bool_],
+        before_chunk: Callable[[], None] | None = None,
     ) -> NDArray[np.float32]:
-        """Cross-encoder logits float32 (m, 2); NaN for candidates that `scored` (m,) leaves out."""
+        """Cross-encoder logits float32 (m, 2); NaN for candidates that `scored` (m,) leaves out.
+
+        `before_chunk` is called again and again meanwhile, and may raise to end it.
+        """
         logits = np.full((len(candidates.item), 2), np.nan, np.float32)
-        logits[scored] = self.scorer.scores(shoppers, candidates.where(scored))
+        logits[scored] = self.scorer.scores(
+            shoppers, candidates.where(scored), before_chunk=before_chunk
+        )
         return logits
 
     def not_remembered(

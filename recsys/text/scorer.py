@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
@@ -54,16 +54,20 @@ class TextScorer:
     device: Device = "cpu"
 
     def scores(
-        self, shoppers: ShopperTexts, candidates: Candidates, advance: Advance | None = None
+        self,
+        shoppers: ShopperTexts,
+        candidates: Candidates,
+        advance: Advance | None = None,
+        before_chunk: Callable[[], None] | None = None,
     ) -> NDArray[np.float32]:
         """Raw logits float32 (m, 2) of click and purchase, one row a candidate, order kept.
 
         A request's scores are computed from that request alone: the same whether it comes by itself
-        or with others.
+        or with others. `before_chunk` is called before every forward pass, and may raise to end it.
         """
         logits = np.empty((len(candidates.item), 2), np.float32)
         for i, rows in enumerate(self._requests(candidates)):
-            logits[rows] = self._one(shoppers, i, candidates.item[rows])
+            logits[rows] = self._one(shoppers, i, candidates.item[rows], before_chunk)
             if advance:
                 advance(1)
         return logits
@@ -116,13 +120,17 @@ class TextScorer:
             yield slice(int(start), int(end))
 
     def _one(
-        self, shoppers: ShopperTexts, request: int, items: NDArray[np.int32]
+        self,
+        shoppers: ShopperTexts,
+        request: int,
+        items: NDArray[np.int32],
+        before_chunk: Callable[[], None] | None,
     ) -> NDArray[np.float32]:
         shopper = self._named(shoppers, request)
         logits = self.pair_scores.known(shopper, items)
         unknown = np.isnan(logits[:, 0])
         if unknown.any():
-            logits[unknown] = self._computed(shoppers, request, items[unknown])
+            logits[unknown] = self._computed(shoppers, request, items[unknown], before_chunk)
             self.pair_scores.add(shopper, items[unknown], logits[unknown])
         return logits
 
@@ -135,12 +143,18 @@ class TextScorer:
         return bytes([kind]) + rows.tobytes()
 
     def _computed(
-        self, shoppers: ShopperTexts, request: int, items: NDArray[np.int32]
+        self,
+        shoppers: ShopperTexts,
+        request: int,
+        items: NDArray[np.int32],
+        before_chunk: Callable[[], None] | None,
     ) -> NDArray[np.float32]:
         rows = torch.from_numpy(items.astype(np.int64))
         logits = torch.empty(len(rows), 2)
         side = self._shopper_side(shoppers, request)
         for chunk in batches_by_length(self.states.lengths_of(rows), TOKENS_PER_CHUNK):
+            if before_chunk:
+                before_chunk()
             logits[chunk] = self._layers.logits(*_grouped(self.states, rows[chunk]), side).cpu()
         result: NDArray[np.float32] = logits.numpy()
         return result
