@@ -37,6 +37,7 @@ from recsys.bundle import ManifestFields, Registry
 from recsys.recommender import Contents, GoldenQuery, load_golden, save_golden
 
 SETTLED_SWAPS = 2
+AT_ONCE = 64
 PROMISES = {
     "failed": 0,
     "wrong": 0,
@@ -154,6 +155,14 @@ class Asking:
         answer: v1.RecommendResponse = self._stub.Recommend(request, timeout=10.0)
         return answer
 
+    def fill_threads(self) -> None:
+        """Ask so much at once that the server starts all its threads; it may refuse some."""
+        asked = [
+            self._stub.Recommend.future(v1.RecommendRequest(), timeout=30.0) for _ in range(AT_ONCE)
+        ]
+        for one in asked:
+            one.exception()
+
     def run(self) -> None:
         """Ask until `stop`; a late answer does not delay the next question."""
         start, number = time.monotonic(), 0
@@ -244,6 +253,7 @@ def measured(root: Path, logs: Path, swaps: int, rate: float) -> dict[str, objec
     golden = {version: load_golden(registry.folder(version)) for version in versions}
     with serving(root, logs / "swaps.log") as served, ThreadPoolExecutor(1) as pool:
         asking = Asking(served.address, golden, registry, rate)
+        asking.fill_threads()
         running: Future[None] = pool.submit(asking.run)
         try:
             time.sleep(3.0)
