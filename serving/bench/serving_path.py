@@ -54,7 +54,8 @@ class UnderDeadline(BaseModel):
     late: int
     """Answers that came after the deadline; there can be none."""
 
-    p99_ms: float
+    p99_ms: float | None
+    """None where no answer came."""
 
 
 class RankLatency(BaseModel):
@@ -184,7 +185,7 @@ def _under_deadline(address: str, users: Sequence[str], milliseconds: int) -> Un
         degraded=dict(sorted(degraded.items())),
         exceeded=exceeded,
         late=sum(one > milliseconds for one in taken),
-        p99_ms=float(np.quantile(taken, 0.99)) if taken else float("nan"),
+        p99_ms=float(np.quantile(taken, 0.99)) if taken else None,
     )
 
 

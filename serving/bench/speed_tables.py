@@ -152,7 +152,8 @@ def _deadline_row(one: UnderDeadline) -> Sequence[str]:
     partly = one.degraded.get("cross_encoder_partial", 0)
     unread = one.degraded.get("cross_encoder_skipped", 0)
     counts = (one.calls, one.full, partly, unread, one.exceeded, one.late)
-    return (f"{one.deadline_ms} ms", *(f"{count:,}" for count in counts), f"{one.p99_ms:.1f} ms")
+    slowest = "·" if one.p99_ms is None else f"{one.p99_ms:.1f} ms"
+    return (f"{one.deadline_ms} ms", *(f"{count:,}" for count in counts), slowest)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -245,9 +245,8 @@ def _show_serving(found: ServingPath) -> None:
     for one in found.deadlines:
         lacks = [one.degraded.get(f"cross_encoder_{name}", 0) for name in ("partial", "skipped")]
         counts = [one.calls, one.full, *lacks, one.exceeded, one.late]
-        deadlines.add_row(
-            f"{one.deadline_ms} ms", *(f"{count:,}" for count in counts), f"{one.p99_ms:.1f} ms"
-        )
+        slowest = "·" if one.p99_ms is None else f"{one.p99_ms:.1f} ms"
+        deadlines.add_row(f"{one.deadline_ms} ms", *(f"{count:,}" for count in counts), slowest)
     RESULTS.print(deadlines)
     RESULTS.print(found.machine.line(), style="dim", highlight=False)
 
