@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from trained_shop import TrainedShop
 
 from recsys.text import PairScores, TokenTable
+from serving.bench.grown_bundle import Variants
 from serving.bench.text_scoring import Task, Texts
 from serving.cli.main import main
 
@@ -117,3 +119,49 @@ def test_a_task_scores_its_own_texts(trained_shop: TrainedShop) -> None:
     assert task.two_part(5) > 0
     assert scorer.pair_scores.counts.size == before
     assert isinstance(scorer.pair_scores, PairScores)
+
+
+def test_a_grown_catalogue_is_served_and_its_memory_is_measured(
+    bench: Bench, trained_shop: TrainedShop
+) -> None:
+    real = len(trained_shop.recommender.catalogue)
+    found = bench("catalogue", "--items", str(2 * real + 3), "--calls", "10")
+    (cost,) = found["costs"]
+    assert (cost["items"], cost["calls"]) == (2 * real + 3, 10)
+    assert cost["resident_mib"] == pytest.approx(cost["anonymous_mib"] + cost["file_mib"])
+    assert 50 < cost["anonymous_mib"] < cost["peak_mib"]
+    assert 0 < cost["p50_ms"] <= cost["p99_ms"]
+
+
+def test_a_catalogue_does_not_grow_to_fewer_items(
+    trained_shop: TrainedShop, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    where = ["--registry", str(trained_shop.registry), "--out", str(tmp_path)]
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "catalogue", *where, "--items", "10"])
+    assert ended.value.code == 3
+    assert "can't grow to 10" in " ".join(capsys.readouterr().err.split())
+
+
+def test_variants_keep_what_is_known_of_their_originals(trained_shop: TrainedShop) -> None:
+    contents = trained_shop.recommender._contents
+    real = len(contents.catalogue.item_ids)
+    variants = Variants.of(real, 3 * real + 1, seed=2)
+    catalogue = variants.catalogue(contents.catalogue)
+    assert catalogue.item_ids == tuple(sorted(set(catalogue.item_ids)))
+    assert catalogue.table["title"].to_list() == [
+        contents.catalogue.table["title"][int(row)] for row in variants.origin
+    ]
+    log = variants.log(contents.log, catalogue.item_ids)
+    np.testing.assert_array_equal(variants.origin[log.item], contents.log.item)
+    table = variants.neighbours(contents.texts.neighbours)
+    for row in (0, real, 3 * real):
+        near, weights = table.of(row)
+        known, known_weights = contents.texts.neighbours.of(int(variants.origin[row]))
+        np.testing.assert_array_equal(variants.origin[near], known)
+        np.testing.assert_array_equal(weights, known_weights)
+    states = variants.states(contents.texts.scorer.states)
+    shown, of = states.padded(torch.tensor([3 * real]))
+    expected, _ = contents.texts.scorer.states.padded(torch.tensor([real - 1]))
+    assert of.all()
+    assert torch.equal(shown, expected)

@@ -16,7 +16,6 @@ from recsys.errors import UnavailableError
 
 Found = TypeVar("Found")
 Arguments = ParamSpec("Arguments")
-_STATUS: Final = Path("/proc/self/status")
 _KIB_A_MIB: Final = 1024
 _NOTHING_RETAINED: Final = ("_RJEM_MALLOC_CONF", "retain:false")
 """For polars' allocator: address space of freed memory, which it keeps, would count as used."""
@@ -65,8 +64,14 @@ def run_apart(
             ) from error
 
 
-def resident_mib(field: str = "VmRSS", status: Path = _STATUS) -> float:
+def process_status(pid: int | None = None) -> Path:
+    """The status file of a process; of this one by default."""
+    return Path("/proc") / ("self" if pid is None else str(pid)) / "status"
+
+
+def resident_mib(field: str = "VmRSS", status: Path | None = None) -> float:
     """A figure of a process's memory from its status file, such as `VmHWM`, in MiB."""
+    status = status or process_status()
     for line in status.read_text(encoding="ascii", errors="replace").splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) / _KIB_A_MIB

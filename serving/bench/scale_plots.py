@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
+    from serving.bench.catalogue_sizes import CatalogueSizes
     from serving.bench.features import FeatureSpeed
     from serving.bench.vector_search import VectorSearch
 
@@ -53,4 +54,23 @@ def plot_vector_search(found: VectorSearch, path: Path) -> None:
         axes.set_ylabel(label)
     panels[0].legend(frameon=False)
     figure.suptitle(f"{found.dimension} dimensions, recall@100 of at least 0.98")
+    figure.savefig(path, dpi=150)
+
+
+def plot_catalogue_sizes(found: CatalogueSizes, path: Path) -> None:
+    """Time of a call and memory of the server against the items of the catalogue."""
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    latency, memory = figure.subplots(1, 2)
+    items = [cost.items for cost in found.costs]
+    latency.plot(items, [cost.p50_ms for cost in found.costs], marker="o", label="median")
+    latency.plot(items, [cost.p99_ms for cost in found.costs], marker="o", label="99th percentile")
+    latency.set_ylabel("a call, milliseconds")
+    memory.plot(items, [cost.resident_mib for cost in found.costs], marker="o", label="resident")
+    memory.plot(items, [cost.anonymous_mib for cost in found.costs], marker="o", label="anonymous")
+    memory.set_ylabel("MiB")
+    for axes in (latency, memory):
+        axes.set_xlabel("items")
+        axes.set_ylim(bottom=0)
+        axes.legend(frameon=False)
+    figure.suptitle(f"A server as its catalogue grows, {found.costs[-1].calls} calls")
     figure.savefig(path, dpi=150)

@@ -10,13 +10,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from recsys.errors import UnavailableError
 
 
+class ServerProcess(NamedTuple):
+    """A server that answers.
+
+    Attributes:
+        address: host and port.
+        pid: of its process.
+    """
+
+    address: str
+    pid: int
+
+
 @contextmanager
 def running_server(registry: Path, *options: str) -> Iterator[str]:
-    """The address of `recsys serve` on a free port; stopped at the end.
+    """The address of a `server_process`."""
+    with server_process(registry, *options) as server:
+        yield server.address
+
+
+@contextmanager
+def server_process(registry: Path, *options: str) -> Iterator[ServerProcess]:
+    """`recsys serve` on a free port; stopped at the end.
 
     Raises:
         UnavailableError: it ended before it was ready; the message has its log.
@@ -30,7 +50,7 @@ def running_server(registry: Path, *options: str) -> Iterator[str]:
             subprocess.Popen(command, stderr=file) as server,  # noqa: S603 (our own command)
         ):
             try:
-                yield _ready(server, log)
+                yield ServerProcess(_ready(server, log), server.pid)
             finally:
                 server.terminate()
 

@@ -1,4 +1,4 @@
-"""`recsys bench features` and `index`: what large logs and catalogues cost."""
+"""`recsys bench features`, `index` and `catalogue`: what large logs and catalogues cost."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from serving.cli.bench_output import OutOption, printed, show_line, table_of, wr
 from serving.cli.output import NOTES, RESULTS, JsonOption, new_app
 
 if TYPE_CHECKING:
+    from serving.bench.catalogue_sizes import CatalogueCost, CatalogueSizes
     from serving.bench.features import FeatureSpeed
     from serving.bench.vector_libraries import SearchCost
     from serving.bench.vector_search import VectorSearch
@@ -95,10 +96,43 @@ def index(
     printed(found, _show_index, as_json=as_json)
 
 
+@app.command()
+def catalogue(
+    registry: Annotated[Path, typer.Option(help="Its current bundle is grown.")],
+    items: Annotated[
+        list[int] | None, typer.Option(min=10, help="Catalogue size; may be repeated.")
+    ] = None,
+    calls: Annotated[int, typer.Option(min=10, help="Of different shoppers.")] = 200,
+    out: OutOption = Path("bench"),
+    seed: Annotated[int, typer.Option(min=0, help="Of the items that are added.")] = 1,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Memory of a server and time of a call as the catalogue grows by variants of its items.
+
+    Example: recsys bench catalogue --registry shop/registry --items 10000 --items 100000
+    """
+    from serving.bench.catalogue_sizes import measure_catalogue_sizes  # noqa: PLC0415
+    from serving.bench.scale_plots import plot_catalogue_sizes  # noqa: PLC0415
+    from serving.loading import verified_bundle  # noqa: PLC0415
+
+    sizes = sorted(items or [10_000, 30_000, 100_000])
+    found = measure_catalogue_sizes(verified_bundle(registry), sizes, calls, seed, _note_size)
+    plot_catalogue_sizes(found, written(found, out, "catalogue") / "catalogue.png")
+    printed(found, _show_catalogue, as_json=as_json)
+
+
 def _note(cost: SearchCost) -> None:
     NOTES.print(
         f"{cost.vectors:,} vectors, {cost.library}: {cost.build_seconds:.0f} s to build, "
         f"{cost.p50_ms:.2f} ms, recall {cost.recall:.3f}",
+        highlight=False,
+    )
+
+
+def _note_size(cost: CatalogueCost) -> None:
+    NOTES.print(
+        f"{cost.items:,} items: {cost.p50_ms:.0f} ms, {cost.resident_mib:,.0f} MiB resident",
         highlight=False,
     )
 
@@ -150,3 +184,18 @@ def _show_index(found: VectorSearch) -> None:
     for library in found.missing:
         show_line(f"{library} is not installed: pip install 'vitrine-recsys[bench]'")
     show_line(f"built by {found.build_threads} threads; {found.machine.line()}")
+
+
+def _show_catalogue(found: CatalogueSizes) -> None:
+    columns = ("items", "p50", "p99", "resident", "anonymous", "of files", "peak", "bundle")
+    table = table_of(f"A server over bundle {found.bundle}, grown", *columns)
+    for cost in found.costs:
+        memory = (cost.resident_mib, cost.anonymous_mib, cost.file_mib, cost.peak_mib)
+        table.add_row(
+            f"{cost.items:,}",
+            f"{cost.p50_ms:.0f} ms",
+            f"{cost.p99_ms:.0f} ms",
+            *(f"{mib:,.0f} MiB" for mib in (*memory, cost.bundle_mib)),
+        )
+    RESULTS.print(table)
+    show_line(found.machine.line())
