@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,6 +61,19 @@ def retail_path() -> Path:
 def bandit_path() -> Path:
     """The small sample of the Open Bandit Dataset (parquet)."""
     return shared_data("open_bandit_sample.parquet")
+
+
+@pytest.fixture(scope="session")
+def strace(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The program that harms system calls; skips the test where it is not there or may not."""
+    program = shutil.which("strace")
+    if program is None:
+        pytest.skip("strace is not installed")
+    log = tmp_path_factory.mktemp("strace") / "log"
+    probe = subprocess.run([program, "-f", "-o", log, "true"], check=False, capture_output=True)
+    if probe.returncode != 0:
+        pytest.skip(f"strace may not trace here: {probe.stderr.decode().strip()}")
+    return program
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("recsys.errors",),
+    ("recsys.errors", "recsys.disk"),
     ("recsys.config", "recsys.tables"),
     ("recsys.interactions",),
     (

@@ -111,22 +111,16 @@ def sweep(trained_shop: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
-def strace(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    program = shutil.which("strace")
-    if program is None:
-        pytest.skip("strace is not installed")
-    log = tmp_path_factory.mktemp("strace") / "log"
-    probe = subprocess.run([program, "-f", "-o", log, "true"], check=False, capture_output=True)
-    if probe.returncode != 0:
-        pytest.skip(f"strace may not trace here: {probe.stderr.decode().strip()}")
-    return [program, "-f", "-o", str(log)]
+def traced(strace: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The beginning of a command that traces into the file named last."""
+    return [strace, "-f", "-o", str(tmp_path_factory.mktemp("strace") / "log")]
 
 
-def calls_of(sweep: Sweep, strace: list[str], name: str) -> list[int]:
+def calls_of(sweep: Sweep, traced: list[str], name: str) -> list[int]:
     """Which of a run's calls of one kind, counted from 1, are on the registry's files."""
     sweep.fresh()
-    assert sweep.run([*strace, "-y", "-s", "0", "-e", f"trace={SYSTEM_CALLS[name]}"]) == 0
-    lines = Path(strace[-1]).read_text().splitlines()
+    assert sweep.run([*traced, "-y", "-s", "0", "-e", f"trace={SYSTEM_CALLS[name]}"]) == 0
+    lines = Path(traced[-1]).read_text().splitlines()
     calls = [line for line in lines if re.search(r"(write|fsync|rename)\w*\(", line)]
     return [row for row, line in enumerate(calls, start=1) if str(sweep.root) in line]
 
@@ -137,13 +131,13 @@ def spread(calls: list[int], points: int) -> list[int]:
     return sorted({calls[int(place)] for place in places})
 
 
-def harmed(sweep: Sweep, strace: list[str], name: str, harm: str, points: int) -> list[int]:
+def harmed(sweep: Sweep, traced: list[str], name: str, harm: str, points: int) -> list[int]:
     """Exit codes of runs that are harmed at some of the calls of one kind."""
     codes = []
-    for number in spread(calls_of(sweep, strace, name), points):
+    for number in spread(calls_of(sweep, traced, name), points):
         sweep.fresh()
         inject = f"inject={SYSTEM_CALLS[name]}:{harm}:when={number}"
-        codes.append(sweep.run([*strace, "-e", f"trace={SYSTEM_CALLS[name]}", "-e", inject]))
+        codes.append(sweep.run([*traced, "-e", f"trace={SYSTEM_CALLS[name]}", "-e", inject]))
         sweep.assert_whole()
         sweep.assert_next_run_succeeds()
     return codes
@@ -151,17 +145,17 @@ def harmed(sweep: Sweep, strace: list[str], name: str, harm: str, points: int) -
 
 @pytest.mark.parametrize("name", SYSTEM_CALLS)
 def test_killed_at_a_call_a_whole_bundle_serves_and_the_next_run_ends(
-    sweep: Sweep, strace: list[str], name: str
+    sweep: Sweep, traced: list[str], name: str
 ) -> None:
-    codes = harmed(sweep, strace, name, "signal=KILL", SAMPLED)
+    codes = harmed(sweep, traced, name, "signal=KILL", SAMPLED)
     assert set(codes) <= {-signal.SIGKILL, 0}, "expected a kill, or another order of calls"
     assert codes[0] == -signal.SIGKILL
 
 
 def test_on_a_full_disk_it_fails_with_a_message_and_the_next_run_ends(
-    sweep: Sweep, strace: list[str]
+    sweep: Sweep, traced: list[str]
 ) -> None:
-    codes = harmed(sweep, strace, "write", "error=ENOSPC", SAMPLED)
+    codes = harmed(sweep, traced, "write", "error=ENOSPC", SAMPLED)
     assert set(codes) <= {EXIT_FAILURE, 0}, "expected a message, or another order of calls"
     assert codes[0] == EXIT_FAILURE
 
@@ -169,16 +163,16 @@ def test_on_a_full_disk_it_fails_with_a_message_and_the_next_run_ends(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SYSTEM_CALLS)
 def test_killed_at_many_calls_a_whole_bundle_serves(
-    sweep: Sweep, strace: list[str], name: str
+    sweep: Sweep, traced: list[str], name: str
 ) -> None:
-    codes = harmed(sweep, strace, name, "signal=KILL", SWEPT)
+    codes = harmed(sweep, traced, name, "signal=KILL", SWEPT)
     assert set(codes) <= {-signal.SIGKILL, 0}, "expected a kill, or another order of calls"
     assert codes[0] == -signal.SIGKILL
 
 
 @pytest.mark.slow
-def test_on_a_disk_that_fills_up_at_many_writes_it_fails(sweep: Sweep, strace: list[str]) -> None:
-    codes = harmed(sweep, strace, "write", "error=ENOSPC", SWEPT)
+def test_on_a_disk_that_fills_up_at_many_writes_it_fails(sweep: Sweep, traced: list[str]) -> None:
+    codes = harmed(sweep, traced, "write", "error=ENOSPC", SWEPT)
     assert set(codes) <= {EXIT_FAILURE, 0}
     assert codes.count(EXIT_FAILURE) > SWEPT / 2
 

@@ -32,18 +32,6 @@ def run(arguments: Sequence[str | Path], prefix: Sequence[str] = ()) -> int:
 
 
 @pytest.fixture(scope="module")
-def strace(tmp_path_factory: pytest.TempPathFactory) -> str:
-    program = shutil.which("strace")
-    if program is None:
-        pytest.skip("strace is not installed")
-    log = tmp_path_factory.mktemp("strace") / "log"
-    probe = subprocess.run([program, "-f", "-o", log, "true"], check=False, capture_output=True)
-    if probe.returncode != 0:
-        pytest.skip(f"strace may not trace here: {probe.stderr.decode().strip()}")
-    return program
-
-
-@pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry that serves a bundle, with what a publisher killed earlier has left."""
     root = tmp_path_factory.mktemp("before") / "registry"

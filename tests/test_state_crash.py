@@ -23,18 +23,6 @@ WRITES = "pwrite64,ftruncate,unlink"
 FLUSHES = "fsync,fdatasync"
 
 
-@pytest.fixture(scope="module")
-def strace(tmp_path_factory: pytest.TempPathFactory) -> str:
-    program = shutil.which("strace")
-    if program is None:
-        pytest.skip("strace is not installed")
-    log = tmp_path_factory.mktemp("strace") / "log"
-    probe = subprocess.run([program, "-f", "-o", log, "true"], check=False, capture_output=True)
-    if probe.returncode != 0:
-        pytest.skip(f"strace may not trace here: {probe.stderr.decode().strip()}")
-    return program
-
-
 @dataclass(frozen=True)
 class Run:
     """What the writer did: exit code, acknowledgements, its last error, whether a fault hit it."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from recsys.bundle.durable import sync_path
+from recsys.disk import flush
 
 SUMMARY: Final = "summary.json"
 Summary = dict[str, Any]
@@ -43,7 +43,7 @@ class Workspace:
         summary = make(building)
         (building / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         for path in [*building.rglob("*"), building]:
-            sync_path(path)
+            flush(path)
         building.rename(done)
         return done
 

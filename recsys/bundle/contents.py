@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from recsys.bundle.durable import sync_path
+from recsys.disk import flush
 from recsys.errors import BundleError
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -82,7 +82,7 @@ def staged_entry(name: str, path: Path) -> FileEntry:
     """
     if fault := name_fault(name) or format_fault(path):
         raise BundleError(f"{name!r} {fault}; leave it out of the bundle")
-    sync_path(path)
+    flush(path)
     return FileEntry(sha256=_sha256_of(path), size=path.stat().st_size)
 
 

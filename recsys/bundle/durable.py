@@ -7,28 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from recsys.disk import flush
 from recsys.errors import BundleError
-
-
-def sync_path(path: Path) -> None:
-    """Flush a file's content, or a folder's list of names, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sync_folders(folder: Path) -> None:
     """Flush the lists of names of `folder` and all folders in it."""
     for parent, _, _ in os.walk(folder, topdown=False):
-        sync_path(Path(parent))
+        flush(Path(parent))
 
 
 def write_synced(path: Path, content: bytes) -> None:
     """Write a file and flush it; a crash in between may leave it half-written."""
     path.write_bytes(content)
-    sync_path(path)
+    flush(path)
 
 
 def replace_synced(path: Path, content: bytes) -> None:
@@ -37,7 +29,7 @@ def replace_synced(path: Path, content: bytes) -> None:
     temporary.unlink(missing_ok=True)
     write_synced(temporary, content)
     temporary.rename(path)
-    sync_path(path.parent)
+    flush(path.parent)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from recsys.bundle.durable import sync_path
+from recsys.disk import flush
 from recsys.errors import RegistryBusyError
 
 STAGING_PREFIX: Final = ".tmp-"
@@ -91,7 +91,7 @@ def remove_unread(folder: Path) -> bool:
     try:
         with _exclusive(folder, os.O_DIRECTORY):
             folder.rename(hidden)
-            sync_path(folder.parent)
+            flush(folder.parent)
             shutil.rmtree(hidden, ignore_errors=True)
     except BlockingIOError:
         return False

@@ -7,14 +7,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from recsys.bundle.contents import (
-    FileEntry,
-    files_in,
-    format_fault,
-    published_fault,
-    staged_entry,
-)
-from recsys.bundle.durable import disk_action, sync_folders, sync_path, write_synced
+from recsys.bundle.contents import FileEntry, files_in, format_fault, published_fault, staged_entry
+from recsys.bundle.durable import disk_action, sync_folders, write_synced
 from recsys.bundle.locks import (
     STAGING_PREFIX,
     publisher_lock,
@@ -40,6 +34,7 @@ from recsys.bundle.signing import (
     require_signature,
     write_signature,
 )
+from recsys.disk import flush
 from recsys.errors import (
     BundleCorruptError,
     BundleError,
@@ -205,8 +200,8 @@ class Registry:
             with disk_action(f"staging a bundle in {self.root}"):
                 if not self._bundles.is_dir():
                     self._bundles.mkdir(parents=True, exist_ok=True)
-                    sync_path(self.root)
-                    sync_path(self.root.parent)
+                    flush(self.root)
+                    flush(self.root.parent)
                 folder = staging.enter_context(staging_folder(self._bundles))
             yield folder
 
@@ -237,7 +232,7 @@ class Registry:
             remove_leftovers(self._bundles)
             require_pointer(self.pointer, replaces)
             version = self._published(staged, description)
-            sync_path(self._bundles)
+            flush(self._bundles)
             write_pointer(self._highest, version_name(self._highest_number()))
             write_pointer(self.pointer, version)
         return version

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
+from recsys.disk import flush
 from recsys.errors import StateDamagedError, StateError
 from recsys.state.records import (
     Appended,
@@ -113,7 +113,7 @@ class SqliteStateStore:
             self._connection = opened.enter_context(closing(_connection(path)))
             self._open()
             if is_new:
-                _flush_folder(path.parent)
+                flush(path.parent)
             self._reader = opened.enter_context(closing(_connection(path)))
             self._reader.execute("PRAGMA query_only = TRUE")
             opened.pop_all()
@@ -279,11 +279,3 @@ def _connection(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

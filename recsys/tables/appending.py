@@ -8,9 +8,10 @@ from typing import Final
 
 import polars as pl
 
+from recsys.disk import flush
 from recsys.errors import DataError
 from recsys.tables.files import table_parts
-from recsys.tables.writing import checked, flush, write_parquet
+from recsys.tables.writing import checked, write_parquet
 
 _STEM: Final = re.compile(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)*")
 

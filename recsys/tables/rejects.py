@@ -12,9 +12,10 @@ from typing import Self
 
 import polars as pl
 
+from recsys.disk import flush
 from recsys.errors import DataError
 from recsys.tables.rules import REASON_SEPARATOR
-from recsys.tables.writing import flush, write_parquet
+from recsys.tables.writing import write_parquet
 
 
 class RejectsFile:
