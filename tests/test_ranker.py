@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import lightgbm
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -117,6 +120,19 @@ def test_contributions_and_groups_sum_to_the_score(ranker: Ranker) -> None:
     assert set(explained) == {"text", "price", "user", "base"}
     np.testing.assert_allclose(np.sum(list(explained.values()), axis=0), score, atol=1e-9)
     np.testing.assert_allclose(explained["text"], contributions[:, 0] + contributions[:, 2])
+
+
+def test_threads_change_no_score_and_leave_lightgbm_with_one(ranker: Ranker) -> None:
+    """LightGBM has one number of threads a process: changed beside a call, it ends the process."""
+    number = ctypes.c_int.in_dll(lightgbm.basic._LIB, "LGBM_DEFAULT_NUM_THREADS")
+    values = fresh(1_000)
+    alone = ranker.predict(values)
+    with ThreadPoolExecutor(4) as callers:
+        for threads, score in callers.map(
+            lambda threads: (threads, ranker.predict(values, threads)), [1, 2, 3, 7, 64] * 4
+        ):
+            np.testing.assert_array_equal(score, alone, err_msg=f"{threads} threads")
+            assert number.value == 1
 
 
 def test_no_candidates_have_no_scores(ranker: Ranker) -> None:

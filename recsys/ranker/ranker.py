@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from recsys.config import RankerConfig
 from recsys.errors import ModelError
+from recsys.ranker import prediction
 from recsys.ranker.boosting import (
     Sides,
     boost,
@@ -70,6 +71,8 @@ class Ranker:
         held_back_ndcg: float,
     ) -> None:
         self._members = tuple(members)
+        for member in members:
+            prediction.prepare(member.booster)
         self.names = tuple(members[0].booster.feature_name())
         self.groups = dict(groups)
         self.held_back_ndcg = held_back_ndcg
@@ -96,7 +99,7 @@ class Ranker:
         total = np.zeros(len(judge.labels))
         for objective in config.objectives:
             booster = boost(sides, objective, config, seed, threads)
-            score = np.asarray(booster.predict(judge.values, num_threads=threads), np.float64)
+            score = prediction.predict(booster, judge.values, threads)
             member = Member(objective, booster, 1 / (spread(score, judge) or 1.0))
             total += member.weight * score
             members.append(member)
@@ -130,7 +133,7 @@ class Ranker:
         if not self._check_columns(values):
             return np.zeros(0)
         parts = (
-            member.weight * np.asarray(member.booster.predict(values, num_threads=threads))
+            member.weight * prediction.predict(member.booster, values, threads)
             for member in self._members
         )
         total: NDArray[np.float64] = np.sum(list(parts), axis=0)
@@ -148,8 +151,7 @@ class Ranker:
         if not self._check_columns(values):
             return np.zeros((0, len(self.names) + 1))
         parts = (
-            member.weight
-            * np.asarray(member.booster.predict(values, pred_contrib=True, num_threads=1))
+            member.weight * prediction.contributions(member.booster, values)
             for member in self._members
         )
         total: NDArray[np.float64] = np.sum(list(parts), axis=0)
