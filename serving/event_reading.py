@@ -68,7 +68,7 @@ class EventReader:
 
         def faults(message: v1.Event) -> Iterator[str]:
             yield from size_faults(message, self._limits)
-            own = _of_session(message.session_id)
+            own = of_session(message.session_id)
             if not message.user_id and len(own) > self._limits["user_id"]:
                 yield "user_id: without one, the session_id must be shorter"
             if message.HasField("event_time"):
@@ -89,7 +89,7 @@ def _record(message: v1.Event) -> EventRecord:
     }
     return EventRecord(
         event_id=message.event_id,
-        user_id=message.user_id or _of_session(message.session_id),
+        user_id=message.user_id or of_session(message.session_id),
         item_id=message.item_id,
         event_type=message.event_type,
         # such a row breaks a rule:
@@ -103,6 +103,6 @@ def _record(message: v1.Event) -> EventRecord:
     )
 
 
-def _of_session(session_id: str) -> str:
+def of_session(session_id: str) -> str:
     """Who a shopper without an account is to the log; "" without a session either."""
     return f"{NO_ACCOUNT}{session_id}" if session_id else ""

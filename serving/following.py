@@ -10,6 +10,8 @@ from threading import Event
 from recsys.bundle import Registry
 from serving.admin_server import admin_server
 from serving.admin_service import AdminService
+from serving.experiments import RunningExperiments
+from serving.experiments_file import load_experiments
 from serving.loading import BundleLoader
 from serving.logs import serving_log
 from serving.pointer_watch import PointerWatch
@@ -35,11 +37,14 @@ def following(
         bundle: version to stay with whatever the pointer says; None serves what it says.
 
     Raises:
-        RecsysError: the bundle to begin with can't be served; the message says why.
+        RecsysError: the bundle to begin with can't be served, or the experiments can't be run; the
+            message says why.
     """
     stopping = Event()
     loader = BundleLoader(registry, lambda: server.metrics.loaded(well=False))
     swapper = BundleSwapper(loader.load, server.install, utc_now)
+    if settings.experiments is not None:
+        server.experiments.put(RunningExperiments(load_experiments(settings.experiments)))
     with ExitStack() as running:
         running.callback(swapper.close)
         watch = PointerWatch(registry, swapper, settings.watch_seconds, stopping)

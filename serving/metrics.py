@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from enum import StrEnum
 from typing import Final
 
 import grpc
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -22,6 +23,18 @@ SECONDS: Final = (
     *(0.1, 0.15, 0.25, 0.5, 1.0, 2.5),
 )
 CANDIDATES: Final = (0, 1, 5, 10, 20, 50, 100, 200, 500, 1_000)
+
+
+class ImpressionOutcome(StrEnum):
+    """What became of an impression."""
+
+    RECORDED = "recorded"
+    REPEATED = "repeated"
+    """It is there already: the same request was answered for the same moment before."""
+
+    LOST = "lost"
+    NO_SHOPPER = "no_shopper"
+    """The request named neither user nor session, so nobody's act could answer it."""
 
 
 class Metrics:
@@ -45,10 +58,28 @@ class Metrics:
             "unknown_ids", "Shoppers and items asked for that the bundle does not know.", "kind"
         )
         self._loads = self._counter("bundle_loads", "Bundles loaded, or not.", "outcome")
+        self._arms = self._histogram(
+            "arm_seconds", "Answers by experiment and arm, from the turn on.", "experiment", "arm"
+        )
+        self._impressions = self._counter(
+            "impressions", "Impressions by what became of them.", "outcome"
+        )
+        self._failed_writes = Counter(
+            "recsys_impression_writes_failed",
+            "Writes of impressions that failed, each to be tried again.",
+            registry=self.registry,
+        )
+        self._unwritten = Gauge(
+            "recsys_impressions_waiting",
+            "Answers whose impressions are not written yet.",
+            registry=self.registry,
+        )
         for outcome in ("ok", "failed"):
             self._loads.labels(outcome)
         for why in Refusal:
             self._refused.labels(why.value)
+        for what in ImpressionOutcome:
+            self._impressions.labels(what.value)
 
     def called(self, method: str, code: grpc.StatusCode, seconds: float) -> None:
         """A call ended."""
@@ -62,6 +93,23 @@ class Metrics:
         """An answer went out that lacks so much."""
         for reason in degraded:
             self._degraded.labels(reason).inc()
+
+    def answered_in(self, arms: Mapping[str, str], seconds: float) -> None:
+        """An answer took so long from the turn on; arms by experiment, of a plan, not a caller."""
+        for experiment, arm in arms.items():
+            self._arms.labels(experiment, arm).observe(seconds)
+
+    def impressions(self, outcome: ImpressionOutcome, count: int) -> None:
+        """So many impressions ended so."""
+        self._impressions.labels(outcome.value).inc(count)
+
+    def impression_write_failed(self) -> None:
+        """A write of impressions failed, and will be tried again."""
+        self._failed_writes.inc()
+
+    def watch_impressions(self, waiting: Callable[[], int]) -> None:
+        """Ask this how many answers' impressions are not written yet."""
+        self._unwritten.set_function(waiting)
 
     def loaded(self, *, well: bool) -> None:
         """A bundle was loaded and warmed up, or could not be."""

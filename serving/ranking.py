@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from threading import Lock
 from typing import Protocol
 
-from recsys.errors import UnavailableError
 from recsys.recommender import (
     ChangesTaken,
     Deadline,
@@ -21,6 +17,7 @@ from recsys.recommender import (
 )
 from recsys.state import ItemChange
 from recsys.text import PairScoreCounts
+from serving.slot import Slot
 
 
 class Ranker(Protocol):
@@ -85,67 +82,5 @@ class Ranker(Protocol):
         ...
 
 
-@dataclass
-class _Held:
-    """A recommender with the calls that use it."""
-
-    ranker: Ranker
-    on_drained: Callable[[], None]
-    calls: int = 0
-    replaced: bool = False
-
-    @property
-    def is_drained(self) -> bool:
-        return self.replaced and self.calls == 0
-
-
-class RankerSlot:
-    """Holds the recommender that answers calls; empty until one is put in. For several threads."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._held: _Held | None = None
-
-    def put(self, ranker: Ranker, on_drained: Callable[[], None] = lambda: None) -> None:
-        """Let `ranker` answer the calls that come from now on; calls under way keep their own.
-
-        Args:
-            ranker: takes the place of the one before it.
-            on_drained: called once, when `ranker` has been replaced and its last call has ended; it
-                runs in the thread of that call or of the next `put`, so it has to be quick.
-        """
-        with self._lock:
-            before, self._held = self._held, _Held(ranker, on_drained)
-            if before is None:
-                return
-            before.replaced = True
-            drained = before.is_drained
-        if drained:
-            before.on_drained()
-
-    @property
-    def current(self) -> Ranker | None:
-        """The recommender that answers calls now, to be looked at: it may be on its way out."""
-        held = self._held
-        return held.ranker if held else None
-
-    @contextmanager
-    def take(self) -> Iterator[Ranker]:
-        """The recommender for one call, whole until the end of the `with` whatever is put in.
-
-        Raises:
-            UnavailableError: none is loaded yet.
-        """
-        with self._lock:
-            held = self._held
-            if held is None:
-                raise UnavailableError("the server is starting; try again in a few seconds")
-            held.calls += 1
-        try:
-            yield held.ranker
-        finally:
-            with self._lock:
-                held.calls -= 1
-                drained = held.is_drained
-            if drained:
-                held.on_drained()
+class RankerSlot(Slot[Ranker]):
+    """Holds the recommender that answers calls."""

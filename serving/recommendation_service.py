@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -12,9 +13,12 @@ import grpc
 
 from recsys import v1
 from recsys.errors import DeadlineError
-from recsys.recommender import Deadline, RankedList
+from recsys.experiments import join_labels
+from recsys.recommender import Deadline, RankedList, RecommendRequest
 from serving.admission import Admission
 from serving.call_watcher import CallWatcher
+from serving.experiments import ExperimentSlot, logged_user
+from serving.impression_log import ImpressionLog, ShownAnswer, ShownItem
 from serving.metrics import Metrics
 from serving.ranking import Ranker, RankerSlot
 from serving.recent_events import Asked, RecentEvents, degraded_by
@@ -30,33 +34,59 @@ WRITE: Final = "write"
 """Stages of an answer before and after the recommender's."""
 
 
+@dataclass(frozen=True)
+class Slots:
+    """What may be replaced while calls are answered.
+
+    Attributes:
+        rankers: holds the recommender.
+        experiments: holds the experiments that run.
+    """
+
+    rankers: RankerSlot
+    experiments: ExperimentSlot
+
+
+@dataclass(frozen=True)
+class ShopperLog:
+    """The log of events, as far as answers read and write it.
+
+    Attributes:
+        recent: what shoppers did since the bundle.
+        impressions: takes what they are shown; None where that is not logged.
+    """
+
+    recent: RecentEvents
+    impressions: ImpressionLog | None
+
+
 class RecommendationService(v1.RecommendationServiceServicer):
     """Answers from whatever recommender the slot holds when a call comes in.
 
     Args:
-        rankers: where the recommender is.
+        slots: where the recommender and the experiments are.
         settings: limits.
         admission: decides which calls are scored.
         metrics: count answers and time stages.
-        recent: what shoppers did since the bundle.
+        log: what shoppers did since the bundle, and what they are shown.
         clock: the time now, aware of its time zone.
     """
 
     def __init__(
         self,
-        rankers: RankerSlot,
+        slots: Slots,
         settings: ServerSettings,
         admission: Admission,
         metrics: Metrics,
-        recent: RecentEvents,
+        log: ShopperLog,
         clock: Callable[[], datetime],
     ) -> None:
-        self._rankers = rankers
+        self._rankers, self._experiments = slots.rankers, slots.experiments
         self._settings = settings
         self._reader = RequestReader(settings)
         self._admission = admission
         self._metrics = metrics
-        self._recent = recent
+        self._recent, self._impressions = log.recent, log.impressions
         self._threads = ThreadPlan(usable_cores())
         self._clock = clock
 
@@ -64,15 +94,41 @@ class RecommendationService(v1.RecommendationServiceServicer):
         self, request: v1.RecommendRequest, context: grpc.ServicerContext
     ) -> v1.RecommendResponse:
         """Find, score and rank items for a shopper."""
-        with self._rankers.take() as ranker:
+        with self._experiments.take() as experiments, self._rankers.take() as ranker:
             read = self._reader.recommend(request, self._now(ranker))
-            with self._turn(context), self._threads.share():
+            shopper = logged_user(read.user_id, read.session_id)
+            assigned = experiments.assigned(shopper)
+            arms = join_labels(assigned.arms)
+            with self._turn(context), self._threads.share(), self._timed(assigned.arms):
                 asked, missing = self._with_recent(read, ranker)
                 answer = degraded_by(missing, ranker.recommend(asked, self._deadline(context)))
-            token = attribution_token(request, answer.bundle_version, asked.as_of)
+            token = attribution_token(request, answer.bundle_version, asked.as_of, arms)
             response = self._written(v1.RecommendResponse, answer, token, ranker)
+            response.experiment_arm = join_labels(assigned.labels)
             self._require_time_to_send(context)
+            self._log(response, asked, shopper)
             return response
+
+    def _log(self, response: v1.RecommendResponse, asked: RecommendRequest, shopper: str) -> None:
+        if self._impressions is not None and asked.as_of is not None:
+            items = (
+                ShownItem(
+                    item.item_id, item.experiment_arm or response.experiment_arm, item.propensity
+                )
+                for item in response.items
+            )
+            token = response.attribution_token
+            self._impressions.add(
+                ShownAnswer(
+                    token, shopper, asked.session_id, asked.query, asked.as_of, tuple(items)
+                )
+            )
+
+    @contextmanager
+    def _timed(self, arms: Mapping[str, str]) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._metrics.answered_in(arms, time.perf_counter() - started)
 
     def Rank(  # noqa: N802
         self, request: v1.RankRequest, context: grpc.ServicerContext

@@ -41,11 +41,20 @@ def write_response(
     )
 
 
-def attribution_token(request: Message, version: str, as_of: datetime | None) -> str:
-    """22 URL-safe characters: equal for equal message, bundle and moment, and for nothing else."""
+def attribution_token(
+    request: Message, version: str, as_of: datetime | None, policy: str = ""
+) -> str:
+    """22 URL-safe characters: equal for equal arguments, and for nothing else.
+
+    Args:
+        request: the message.
+        version: of the bundle.
+        as_of: the moment that is answered for; None where that does not matter.
+        policy: what the shopper's arms say; "" where no experiment runs.
+    """
     digest = hashlib.blake2b(digest_size=TOKEN_BYTES)
     moment = as_of.isoformat() if as_of else ""
-    for part in (request.DESCRIPTOR.full_name, version, moment):
+    for part in (request.DESCRIPTOR.full_name, version, moment, *([policy] if policy else [])):
         digest.update(part.encode() + b"\0")
     digest.update(request.SerializeToString(deterministic=True))
     return base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()
@@ -63,4 +72,5 @@ def _item(item: RankedItem, card: ItemCard) -> v1.RankedItem:
         price=card.price,
         currency=card.currency,
         categories=card.categories,
+        propensity=item.propensity,
     )

@@ -22,6 +22,8 @@ from serving.call_guard import CallGuard
 from serving.calls import CallsUnderWay
 from serving.catalog_service import CatalogService
 from serving.event_service import EventService
+from serving.experiments import ExperimentSlot, RunningExperiments
+from serving.impression_log import ImpressionLog
 from serving.live_catalogue import LiveCatalogue
 from serving.logs import serving_log
 from serving.metrics import Metrics, StateCollector
@@ -29,7 +31,7 @@ from serving.metrics_server import metrics_served
 from serving.ranking import Ranker, RankerSlot
 from serving.readiness import Readiness
 from serving.recent_events import RecentEvents
-from serving.recommendation_service import RecommendationService
+from serving.recommendation_service import RecommendationService, ShopperLog, Slots
 from serving.settings import ServerSettings
 from serving.stop_signals import StopSignals
 
@@ -68,6 +70,10 @@ class Server:
     Attributes:
         metrics: what it counts.
         rankers: holds what answers calls; `install` puts it there.
+        experiments: holds the experiments that run, none at first.
+
+    Raises:
+        ConfigurationError: impressions are to be logged, but there is no store.
     """
 
     def __init__(
@@ -78,6 +84,8 @@ class Server:
     ) -> None:
         self._settings = settings
         self.rankers = RankerSlot()
+        self.experiments = ExperimentSlot()
+        self.experiments.put(RunningExperiments())
         self._calls = CallsUnderWay()
         self._pools = (_pool(settings), ThreadPoolExecutor(HEALTH_THREADS, "health"))
         self._services = (SERVICE, *(STATE_SERVICES if store else ()))
@@ -98,9 +106,14 @@ class Server:
         self._server = grpc.server(self._pools[0], interceptors=[guard], options=_options(settings))
         state = StateCollector(self._calls, admission, self.rankers, clock)
         self.metrics.registry.register(state)
-        recent = RecentEvents(store, settings.max_recent_events)
+        self._impressions = self._impression_log(store, clock)
         service = RecommendationService(
-            self.rankers, settings, admission, self.metrics, recent, clock
+            Slots(self.rankers, self.experiments),
+            settings,
+            admission,
+            self.metrics,
+            ShopperLog(RecentEvents(store, settings.max_recent_events), self._impressions),
+            clock,
         )
         v1.add_RecommendationServiceServicer_to_server(service, self._server)
         self._catalogue = None
@@ -119,6 +132,18 @@ class Server:
         items = CatalogService(catalogue, self.rankers, self._settings, clock)
         v1.add_CatalogServiceServicer_to_server(items, self._server)
         return catalogue
+
+    def _impression_log(
+        self, store: StateStore | None, clock: Callable[[], datetime]
+    ) -> ImpressionLog | None:
+        if not self._settings.logs_impressions:
+            return None
+        if store is None:
+            raise ConfigurationError(
+                "impressions are logged into the state store, and there is none; "
+                "give one, or set log_impressions = false"
+            )
+        return ImpressionLog(store, self.metrics, self._settings.impression_flush_seconds, clock)
 
     def start(self) -> str:
         """Listen. Returns: host and port, the port as bound.
@@ -190,6 +215,8 @@ class Server:
             pool.shutdown(wait=False)
         if self._catalogue is not None:
             self._catalogue.close()
+        if self._impressions is not None:
+            self._impressions.close()
 
 
 def _pool(settings: ServerSettings) -> ThreadPoolExecutor:

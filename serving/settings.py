@@ -40,6 +40,18 @@ class ServerSettings(BaseModel):
     watch_seconds: float = Field(default=1.0, gt=0)
     """Time between two looks at the registry's pointer."""
 
+    experiments: Path | None = None
+    """TOML file of the experiments to run; None runs none."""
+
+    log_impressions: bool | None = None
+    """Whether what `Recommend` shows is recorded as impressions in the state store; None means
+    where experiments run. A shop that records its own impressions must say no, or they count
+    twice."""
+
+    impression_flush_seconds: float = Field(default=0.1, ge=0)
+    """How long answers gather before their impressions are written together; what a killed process
+    may lose."""
+
     workers: int = Field(default=2, ge=1, le=256)
     """Calls scored at the same time; more than the cores this process may use gains nothing."""
 
@@ -133,6 +145,12 @@ class ServerSettings(BaseModel):
 
     max_review_chars: int = Field(default=20_000, ge=1)
     """Longest text of a review."""
+
+    @property
+    def logs_impressions(self) -> bool:
+        """See `log_impressions`."""
+        running = self.experiments is not None
+        return running if self.log_impressions is None else self.log_impressions
 
 
 def load_settings(path: Path | None, given: Mapping[str, object]) -> ServerSettings:

@@ -23,6 +23,8 @@ from trained_shop import TrainedShop
 
 from recsys import v1
 from recsys.errors import ConfigurationError, ModelError
+from serving.experiments import RunningExperiments
+from serving.experiments_file import ServedArm, ServedExperiment, ServedPlan
 from serving.metrics_server import metrics_served
 from serving.server import SERVICE, Server
 
@@ -154,7 +156,10 @@ def asked_of_everything(call: Call, shop: TrainedShop) -> None:
 @pytest.fixture(scope="module")
 def exported(trained_shop: TrainedShop) -> Series:
     """What a server exports that has answered."""
+    arms = (ServedArm(name="old"), ServedArm(name="new"))
+    plan = ServedPlan(experiments=(ServedExperiment(name="order", arms=arms),))
     with running(trained_shop.recommender) as (server, call), measured(server) as address:
+        server.experiments.put(RunningExperiments(plan))
         asked_of_everything(call, trained_shop)
         return series(address)
 

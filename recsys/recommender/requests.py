@@ -117,6 +117,8 @@ class RankedItem:
         sources: candidate sources that brought it, and `pinned`, `boosted` or `buried` where a
             merchandising rule did that to it; sorted.
         explanation: contributions by group, largest magnitude first; empty unless asked for.
+        propensity: probability of the item at its place, given the items above it; 1 where nothing
+            is left to chance.
     """
 
     item_id: str
@@ -125,6 +127,7 @@ class RankedItem:
     cross_encoder_score: float | None = None
     sources: tuple[str, ...] = ()
     explanation: tuple[Contribution, ...] = ()
+    propensity: float = 1.0
 
 
 @dataclass(frozen=True)

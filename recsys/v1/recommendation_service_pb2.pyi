@@ -134,7 +134,7 @@ class SimilarItemsResponse(_message.Message):
     def __init__(self, items: _Optional[_Iterable[_Union[RankedItem, _Mapping]]] = ..., attribution_token: _Optional[str] = ..., bundle_version: _Optional[str] = ..., experiment_arm: _Optional[str] = ..., degraded: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RankedItem(_message.Message):
-    __slots__ = ("item_id", "score", "tier", "cross_encoder_score", "sources", "explanation", "title", "price", "currency", "categories")
+    __slots__ = ("item_id", "score", "tier", "cross_encoder_score", "sources", "explanation", "title", "price", "currency", "categories", "propensity", "experiment_arm")
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
@@ -145,6 +145,8 @@ class RankedItem(_message.Message):
     PRICE_FIELD_NUMBER: _ClassVar[int]
     CURRENCY_FIELD_NUMBER: _ClassVar[int]
     CATEGORIES_FIELD_NUMBER: _ClassVar[int]
+    PROPENSITY_FIELD_NUMBER: _ClassVar[int]
+    EXPERIMENT_ARM_FIELD_NUMBER: _ClassVar[int]
     item_id: str
     score: float
     tier: Tier
@@ -155,7 +157,9 @@ class RankedItem(_message.Message):
     price: float
     currency: str
     categories: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, item_id: _Optional[str] = ..., score: _Optional[float] = ..., tier: _Optional[_Union[Tier, str]] = ..., cross_encoder_score: _Optional[float] = ..., sources: _Optional[_Iterable[str]] = ..., explanation: _Optional[_Iterable[_Union[Contribution, _Mapping]]] = ..., title: _Optional[str] = ..., price: _Optional[float] = ..., currency: _Optional[str] = ..., categories: _Optional[_Iterable[str]] = ...) -> None: ...
+    propensity: float
+    experiment_arm: str
+    def __init__(self, item_id: _Optional[str] = ..., score: _Optional[float] = ..., tier: _Optional[_Union[Tier, str]] = ..., cross_encoder_score: _Optional[float] = ..., sources: _Optional[_Iterable[str]] = ..., explanation: _Optional[_Iterable[_Union[Contribution, _Mapping]]] = ..., title: _Optional[str] = ..., price: _Optional[float] = ..., currency: _Optional[str] = ..., categories: _Optional[_Iterable[str]] = ..., propensity: _Optional[float] = ..., experiment_arm: _Optional[str] = ...) -> None: ...
 
 class Contribution(_message.Message):
     __slots__ = ("group", "value")

@@ -26,8 +26,9 @@ if _version_not_supported:
 
 
 class RecommendationServiceStub:
-    """Ranks items of one catalogue. Equal request, bundle, catalogue, events and `as_of` give equal responses,
-    unless a deadline cut one of them short, which its `degraded` says. The deadline of the call is
+    """Ranks items of one catalogue. Equal request, bundle, catalogue, events, experiments and `as_of` give
+    equal responses, also where an arm draws what it shows by chance (the draws follow from the attribution
+    token), unless a deadline cut one of them short, which its `degraded` says. The deadline of the call is
     the time the ranking may take; a call without one gets the server's own limit.
     """
 
@@ -55,8 +56,9 @@ class RecommendationServiceStub:
 
 
 class RecommendationServiceServicer:
-    """Ranks items of one catalogue. Equal request, bundle, catalogue, events and `as_of` give equal responses,
-    unless a deadline cut one of them short, which its `degraded` says. The deadline of the call is
+    """Ranks items of one catalogue. Equal request, bundle, catalogue, events, experiments and `as_of` give
+    equal responses, also where an arm draws what it shows by chance (the draws follow from the attribution
+    token), unless a deadline cut one of them short, which its `degraded` says. The deadline of the call is
     the time the ranking may take; a call without one gets the server's own limit.
     """
 
@@ -116,8 +118,9 @@ def add_RecommendationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RecommendationService:
-    """Ranks items of one catalogue. Equal request, bundle, catalogue, events and `as_of` give equal responses,
-    unless a deadline cut one of them short, which its `degraded` says. The deadline of the call is
+    """Ranks items of one catalogue. Equal request, bundle, catalogue, events, experiments and `as_of` give
+    equal responses, also where an arm draws what it shows by chance (the draws follow from the attribution
+    token), unless a deadline cut one of them short, which its `degraded` says. The deadline of the call is
     the time the ranking may take; a call without one gets the server's own limit.
     """
 

@@ -30,6 +30,14 @@ AdminPortOption = Annotated[
     int | None,
     typer.Option(min=0, max=65_535, help="Operators' calls, on loopback; absent: none."),
 ]
+ExperimentsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="TOML file of experiments to run; see docs/operations.md."),
+]
+LogImpressionsOption = Annotated[
+    bool | None,
+    typer.Option(help="Record what answers show as events; default: where experiments run."),
+]
 PublicKeyOption = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Ed25519 key (PEM); refuse bundles not signed for it."),
@@ -58,6 +66,8 @@ def serve(  # noqa: PLR0913, PLR0917
     watch: WatchOption = None,
     admin_port: AdminPortOption = None,
     public_key: PublicKeyOption = None,
+    experiments: ExperimentsOption = None,
+    log_impressions: LogImpressionsOption = None,
     settings: Annotated[
         Path | None, typer.Option(help="TOML file of more settings; options stand above it.")
     ] = None,
@@ -86,6 +96,8 @@ def serve(  # noqa: PLR0913, PLR0917
         "metrics_port": metrics_port,
         "watch": watch,
         "admin_port": admin_port,
+        "experiments": experiments,
+        "log_impressions": log_impressions,
     }
     given = {name: value for name, value in options.items() if value is not None}
     chosen = load_settings(settings, given)

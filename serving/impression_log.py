@@ -1,0 +1,188 @@
+"""Writes what answers showed into the state store, behind the answers."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from threading import Condition, Thread
+from typing import Final
+
+from recsys.errors import StateError
+from recsys.interactions import microseconds
+from recsys.state import EventRecord, StateStore
+from serving.logs import describe_fault, serving_log
+from serving.metrics import ImpressionOutcome, Metrics
+
+MAX_WAITING: Final = 10_000
+"""Answers that wait to be written; of one more the impressions are lost, and counted."""
+
+ANSWERS_PER_WRITE: Final = 200
+AGAIN_SECONDS: Final = 1.0
+"""Pause after a write that failed, before it is tried again."""
+
+_NEVER_LATE: Final = -(2**63)
+
+log = serving_log()
+
+
+@dataclass(frozen=True)
+class ShownItem:
+    """An item of an answer.
+
+    Attributes:
+        item_id: as in the catalogue.
+        experiment_arm: labels to log it with; "" for none.
+        propensity: see `RankedItem`.
+    """
+
+    item_id: str
+    experiment_arm: str
+    propensity: float
+
+
+@dataclass(frozen=True)
+class ShownAnswer:
+    """An answer that went out.
+
+    Attributes:
+        token: names it.
+        user_id: whose it is, as in the log of events.
+        session_id: "" for none.
+        query: "" for none.
+        at: the moment it was asked for.
+        items: in order.
+    """
+
+    token: str
+    user_id: str
+    session_id: str
+    query: str
+    at: datetime
+    items: tuple[ShownItem, ...]
+
+    def impressions(self) -> list[EventRecord]:
+        """A row for each item; their ids follow from token and position alone."""
+        time = microseconds(self.at)
+        return [
+            EventRecord(
+                event_id=f"{self.token}.{position}",
+                user_id=self.user_id,
+                item_id=item.item_id,
+                event_type="impression",
+                event_time=time,
+                session_id=self.session_id or None,
+                attribution_token=self.token,
+                position=position,
+                query=self.query or None,
+                experiment_arm=item.experiment_arm or None,
+                propensity=item.propensity,
+            )
+            for position, item in enumerate(self.items)
+        ]
+
+
+class ImpressionLog:
+    """Takes answers in at once, and writes those of a short while together, by a thread of its own.
+
+    An answer neither waits for the disk nor fails with it. What was taken in less than
+    `flush_seconds` (and one write) before a process is killed is lost; so is what finds
+    `MAX_WAITING` answers waiting, and what can't be written at the end. A write that fails is tried
+    again until the end: the ids of events make sure that each counts once.
+
+    Args:
+        store: where impressions go.
+        metrics: count them by what became of them.
+        flush_seconds: how long answers gather for one write.
+        clock: the time now, aware of its time zone.
+    """
+
+    def __init__(
+        self,
+        store: StateStore,
+        metrics: Metrics,
+        flush_seconds: float,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._metrics = metrics
+        self._flush_seconds = flush_seconds
+        self._state = Condition()
+        self._waiting: deque[ShownAnswer] = deque()
+        self._in_hand = 0
+        self._closing = False
+        self._is_failing = False
+        self._thread = Thread(target=self._run, name="impressions", daemon=True)
+        self._thread.start()
+        metrics.watch_impressions(lambda: self._in_hand + len(self._waiting))
+
+    def add(self, shown: ShownAnswer) -> None:
+        """Take an answer in; never waits, never fails."""
+        if not shown.user_id:
+            self._metrics.impressions(ImpressionOutcome.NO_SHOPPER, len(shown.items))
+            return
+        with self._state:
+            taken = not self._closing and len(self._waiting) < MAX_WAITING
+            if taken:
+                self._waiting.append(shown)
+                self._state.notify_all()
+        if not taken:
+            self._metrics.impressions(ImpressionOutcome.LOST, len(shown.items))
+
+    def close(self) -> None:
+        """Write what waits, trying once, and stop."""
+        with self._state:
+            self._closing = True
+            self._state.notify_all()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while batch := self._next():
+            rows = [row for shown in batch for row in shown.impressions()]
+            while not self._written(rows):
+                if self._closing:
+                    self._metrics.impressions(ImpressionOutcome.LOST, len(rows) + self._left())
+                    return
+                self._pause(AGAIN_SECONDS)
+            self._in_hand = 0
+
+    def _left(self) -> int:
+        """Impressions that nobody will write."""
+        with self._state:
+            return sum(len(shown.items) for shown in self._waiting)
+
+    def _next(self) -> list[ShownAnswer]:
+        """Answers to write together; none at the end."""
+        with self._state:
+            self._state.wait_for(lambda: self._waiting or self._closing)
+        self._pause(self._flush_seconds)
+        with self._state:
+            self._in_hand = min(len(self._waiting), ANSWERS_PER_WRITE)
+            return [self._waiting.popleft() for _ in range(self._in_hand)]
+
+    def _pause(self, seconds: float) -> None:
+        with self._state:
+            self._state.wait_for(lambda: self._closing, seconds)
+
+    def _written(self, rows: list[EventRecord]) -> bool:
+        """Whether the rows are dealt with: on disk, or never to be."""
+        try:
+            appended = self._store.append_events(rows, microseconds(self._clock()), _NEVER_LATE)
+        except StateError as error:
+            self._metrics.impression_write_failed()
+            if not self._is_failing:
+                log.error("impressions_not_written", reason=str(error))  # noqa: TRY400
+            self._is_failing = True
+            return False
+        except Exception as error:  # noqa: BLE001
+            log.error("impressions_lost", count=len(rows), error=describe_fault(error))  # noqa: TRY400
+            self._metrics.impressions(ImpressionOutcome.LOST, len(rows))
+            return True
+        if self._is_failing:
+            log.info("impressions_written_again")
+        self._is_failing = False
+        self._metrics.impressions(ImpressionOutcome.RECORDED, appended.recorded)
+        self._metrics.impressions(ImpressionOutcome.REPEATED, appended.repeated)
+        return True
