@@ -39,6 +39,7 @@ _TYPES: Final[dict[str, pl.DataType]] = {
     "quantity": pl.Int64(),
     "price": pl.Float64(),
     "propensity": pl.Float64(),
+    "candidates": pl.Int64(),
 }
 _COLUMNS: Final = {name: _TYPES.get(name, pl.String()) for name in EventRecord._fields}
 

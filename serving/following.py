@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from threading import Event
 
 from recsys.bundle import Registry
 from serving.admin_server import admin_server
 from serving.admin_service import AdminService
-from serving.experiments import RunningExperiments
+from serving.experiment_changes import ExperimentChanger, ExperimentsWatch
 from serving.experiments_file import load_experiments
 from serving.loading import BundleLoader
 from serving.logs import serving_log
@@ -43,10 +44,12 @@ def following(
     stopping = Event()
     loader = BundleLoader(registry, lambda: server.metrics.loaded(well=False))
     swapper = BundleSwapper(loader.load, server.install, utc_now)
-    if settings.experiments is not None:
-        server.experiments.put(RunningExperiments(load_experiments(settings.experiments)))
     with ExitStack() as running:
         running.callback(swapper.close)
+        if settings.experiments is not None:
+            running.enter_context(
+                _experimenting(server, loader, settings.experiments, settings, stopping)
+            )
         watch = PointerWatch(registry, swapper, settings.watch_seconds, stopping)
         version = bundle or registry.current()
         swapper.change_to(version, lambda: 0.0 if stopping.is_set() else math.inf)
@@ -61,3 +64,20 @@ def following(
             running.callback(watch.join)
         running.callback(stopping.set)
         yield version
+
+
+@contextmanager
+def _experimenting(
+    server: Server, loader: BundleLoader, path: Path, settings: ServerSettings, stopping: Event
+) -> Iterator[None]:
+    """Run a file's experiments, and what it comes to say until the end of the `with`."""
+    changer = ExperimentChanger(loader.load, server.prepared, server.experiments)
+    with ExitStack() as running:
+        running.callback(changer.close)
+        watch = ExperimentsWatch(path, changer, server.metrics, settings.watch_seconds, stopping)
+        changer.change_to(load_experiments(path))
+        if settings.watch:
+            watch.start()
+            running.callback(watch.join)
+        running.callback(stopping.set)
+        yield

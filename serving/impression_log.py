@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from threading import Condition, Thread
+from threading import Event, Lock, Thread
 from typing import Final
 
 from recsys.errors import StateError
@@ -52,6 +52,8 @@ class ShownAnswer:
         session_id: "" for none.
         query: "" for none.
         at: the moment it was asked for.
+        bundle_version: of the bundle that answered, see `RecommendResponse`.
+        candidates: how many items were ranked for it.
         items: in order.
     """
 
@@ -60,6 +62,8 @@ class ShownAnswer:
     session_id: str
     query: str
     at: datetime
+    bundle_version: str
+    candidates: int
     items: tuple[ShownItem, ...]
 
     def impressions(self) -> list[EventRecord]:
@@ -78,6 +82,8 @@ class ShownAnswer:
                 query=self.query or None,
                 experiment_arm=item.experiment_arm or None,
                 propensity=item.propensity,
+                bundle_version=self.bundle_version,
+                candidates=self.candidates,
             )
             for position, item in enumerate(self.items)
         ]
@@ -109,66 +115,64 @@ class ImpressionLog:
         self._clock = clock
         self._metrics = metrics
         self._flush_seconds = flush_seconds
-        self._state = Condition()
+        self._lock = Lock()
         self._waiting: deque[ShownAnswer] = deque()
         self._in_hand = 0
-        self._closing = False
+        self._arrived, self._closing = Event(), Event()
         self._is_failing = False
+        metrics.watch_impressions(lambda: self._in_hand + len(self._waiting))
         self._thread = Thread(target=self._run, name="impressions", daemon=True)
         self._thread.start()
-        metrics.watch_impressions(lambda: self._in_hand + len(self._waiting))
 
     def add(self, shown: ShownAnswer) -> None:
-        """Take an answer in; never waits, never fails."""
+        """Take an answer in; never waits for the disk, never fails."""
         if not shown.user_id:
             self._metrics.impressions(ImpressionOutcome.NO_SHOPPER, len(shown.items))
             return
-        with self._state:
-            taken = not self._closing and len(self._waiting) < MAX_WAITING
+        with self._lock:
+            taken = not self._closing.is_set() and len(self._waiting) < MAX_WAITING
             if taken:
                 self._waiting.append(shown)
-                self._state.notify_all()
-        if not taken:
+        if taken:
+            self._arrived.set()
+        else:
             self._metrics.impressions(ImpressionOutcome.LOST, len(shown.items))
 
     def close(self) -> None:
         """Write what waits, trying once, and stop."""
-        with self._state:
-            self._closing = True
-            self._state.notify_all()
+        with self._lock:
+            self._closing.set()
+        self._arrived.set()
         self._thread.join()
 
     def _run(self) -> None:
-        while batch := self._next():
-            rows = [row for shown in batch for row in shown.impressions()]
-            while not self._written(rows):
-                if self._closing:
-                    self._metrics.impressions(ImpressionOutcome.LOST, len(rows) + self._left())
+        while True:
+            self._arrived.wait()
+            self._closing.wait(self._flush_seconds)
+            batch = self._next()
+            if not batch and self._closing.is_set():
+                return
+            while batch and not self._written(batch):
+                if self._closing.is_set():
+                    lost = sum(len(shown.items) for shown in (*batch, *self._waiting))
+                    self._metrics.impressions(ImpressionOutcome.LOST, lost)
                     return
-                self._pause(AGAIN_SECONDS)
+                self._closing.wait(AGAIN_SECONDS)
             self._in_hand = 0
 
-    def _left(self) -> int:
-        """Impressions that nobody will write."""
-        with self._state:
-            return sum(len(shown.items) for shown in self._waiting)
-
     def _next(self) -> list[ShownAnswer]:
-        """Answers to write together; none at the end."""
-        with self._state:
-            self._state.wait_for(lambda: self._waiting or self._closing)
-        self._pause(self._flush_seconds)
-        with self._state:
+        """Answers to write together; none where all are written."""
+        with self._lock:
             self._in_hand = min(len(self._waiting), ANSWERS_PER_WRITE)
-            return [self._waiting.popleft() for _ in range(self._in_hand)]
+            batch = [self._waiting.popleft() for _ in range(self._in_hand)]
+            if not self._waiting and not self._closing.is_set():
+                self._arrived.clear()
+        return batch
 
-    def _pause(self, seconds: float) -> None:
-        with self._state:
-            self._state.wait_for(lambda: self._closing, seconds)
-
-    def _written(self, rows: list[EventRecord]) -> bool:
-        """Whether the rows are dealt with: on disk, or never to be."""
+    def _written(self, batch: list[ShownAnswer]) -> bool:
+        """Whether the answers are dealt with: on disk, or never to be."""
         try:
+            rows = [row for shown in batch for row in shown.impressions()]
             appended = self._store.append_events(rows, microseconds(self._clock()), _NEVER_LATE)
         except StateError as error:
             self._metrics.impression_write_failed()
@@ -177,8 +181,9 @@ class ImpressionLog:
             self._is_failing = True
             return False
         except Exception as error:  # noqa: BLE001
-            log.error("impressions_lost", count=len(rows), error=describe_fault(error))  # noqa: TRY400
-            self._metrics.impressions(ImpressionOutcome.LOST, len(rows))
+            lost = sum(len(shown.items) for shown in batch)
+            log.error("impressions_lost", count=lost, error=describe_fault(error))  # noqa: TRY400
+            self._metrics.impressions(ImpressionOutcome.LOST, lost)
             return True
         if self._is_failing:
             log.info("impressions_written_again")

@@ -13,10 +13,12 @@ from weakref import WeakSet
 
 from recsys.errors import DeadlineError
 from recsys.recommender import (
+    AS_TRAINED,
     ChangesTaken,
     Deadline,
     ItemCard,
     RankedList,
+    RankingPolicy,
     RankRequest,
     RecommendRequest,
     SimilarItemsRequest,
@@ -69,9 +71,11 @@ class LiveRanker:
         """See `Ranker`."""
         return self._now.updated_at
 
-    def recommend(self, request: RecommendRequest, deadline: Deadline) -> RankedList:
+    def recommend(
+        self, request: RecommendRequest, deadline: Deadline, policy: RankingPolicy = AS_TRAINED
+    ) -> RankedList:
         """See `Ranker`."""
-        return self._now.recommend(request, deadline)
+        return self._now.recommend(request, deadline, policy)
 
     def rank(self, request: RankRequest, deadline: Deadline) -> RankedList:
         """See `Ranker`."""

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from serving.admission import Admission, Refusal
 from serving.calls import CallsUnderWay
+from serving.experiments import ExperimentSlot
 from serving.ranking import RankerSlot
 
 SECONDS: Final = (
@@ -58,6 +59,7 @@ class Metrics:
             "unknown_ids", "Shoppers and items asked for that the bundle does not know.", "kind"
         )
         self._loads = self._counter("bundle_loads", "Bundles loaded, or not.", "outcome")
+        self._plans = self._counter("experiment_loads", "Changes of experiments.", "outcome")
         self._arms = self._histogram(
             "arm_seconds", "Answers by experiment and arm, from the turn on.", "experiment", "arm"
         )
@@ -76,6 +78,7 @@ class Metrics:
         )
         for outcome in ("ok", "failed"):
             self._loads.labels(outcome)
+            self._plans.labels(outcome)
         for why in Refusal:
             self._refused.labels(why.value)
         for what in ImpressionOutcome:
@@ -115,6 +118,10 @@ class Metrics:
         """A bundle was loaded and warmed up, or could not be."""
         self._loads.labels("ok" if well else "failed").inc()
 
+    def experiments_loaded(self, *, well: bool) -> None:
+        """The file of experiments was changed, and is in force, or can't be."""
+        self._plans.labels("ok" if well else "failed").inc()
+
     def found(self, by_source: Mapping[str, int]) -> None:
         """So many candidates were brought by each source."""
         for source, count in by_source.items():
@@ -150,6 +157,7 @@ class StateCollector(Collector):
         calls: under way.
         admission: who is scored and who waits.
         rankers: where the recommender is.
+        experiments: where those of arms are.
         clock: the time now, aware of its time zone.
     """
 
@@ -158,11 +166,13 @@ class StateCollector(Collector):
         calls: CallsUnderWay,
         admission: Admission,
         rankers: RankerSlot,
+        experiments: ExperimentSlot,
         clock: Callable[[], datetime],
     ) -> None:
         self._calls = calls
         self._admission = admission
         self._rankers = rankers
+        self._experiments = experiments
         self._clock = clock
 
     def collect(self) -> Iterator[Metric]:
@@ -174,9 +184,12 @@ class StateCollector(Collector):
         if ranker is None:
             return
         bundle = GaugeMetricFamily(
-            "recsys_bundle", "The bundle in service.", labels=["version"], value=None
+            "recsys_bundle", "The bundles in service.", labels=["version"], value=None
         )
-        bundle.add_metric([ranker.version], 1)
+        experiments = self._experiments.current
+        of_arms = experiments.rankers if experiments else {}
+        for version in sorted({ranker.version, *of_arms}):
+            bundle.add_metric([version], 1)
         yield bundle
         age = (self._clock() - ranker.horizon).total_seconds()
         yield _gauge("index_age_seconds", "Since the last event the bundle may know.", age)

@@ -35,7 +35,7 @@ class PointerWatch:
         self._registry = registry
         self._swapper = swapper
         self._seconds = seconds
-        self._seen = _mark(registry.pointer)
+        self._seen = file_mark(registry.pointer)
         self._stopping = stopping
         self._thread = Thread(target=self._run, name="pointer watch", daemon=True)
 
@@ -49,7 +49,7 @@ class PointerWatch:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._seconds):
-            mark = _mark(self._registry.pointer)
+            mark = file_mark(self._registry.pointer)
             if mark != self._seen and self._followed(mark):
                 self._seen = mark
 
@@ -78,7 +78,7 @@ class PointerWatch:
         return 0.0 if self._stopping.is_set() else math.inf
 
 
-def _mark(path: Path) -> Mark | None:
+def file_mark(path: Path) -> Mark | None:
     """What changes when the file is replaced or written; None where it is not."""
     try:
         found = path.stat()

@@ -7,10 +7,12 @@ from datetime import datetime
 from typing import Protocol
 
 from recsys.recommender import (
+    AS_TRAINED,
     ChangesTaken,
     Deadline,
     ItemCard,
     RankedList,
+    RankingPolicy,
     RankRequest,
     RecommendRequest,
     SimilarItemsRequest,
@@ -38,8 +40,10 @@ class Ranker(Protocol):
         """How often a remembered score spared the cross-encoder its work, since the warm-up."""
         ...
 
-    def recommend(self, request: RecommendRequest, deadline: Deadline) -> RankedList:
-        """Find and rank items.
+    def recommend(
+        self, request: RecommendRequest, deadline: Deadline, policy: RankingPolicy = AS_TRAINED
+    ) -> RankedList:
+        """Find and rank items as the policy says.
 
         Raises:
             RequestError: the request can't be answered as asked.

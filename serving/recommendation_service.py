@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -13,9 +13,9 @@ import grpc
 
 from recsys import v1
 from recsys.errors import DeadlineError
-from recsys.experiments import join_labels
 from recsys.recommender import Deadline, RankedList, RecommendRequest
 from serving.admission import Admission
+from serving.arm_answers import answered
 from serving.call_watcher import CallWatcher
 from serving.experiments import ExperimentSlot, logged_user
 from serving.impression_log import ImpressionLog, ShownAnswer, ShownItem
@@ -23,7 +23,7 @@ from serving.metrics import Metrics
 from serving.ranking import Ranker, RankerSlot
 from serving.recent_events import Asked, RecentEvents, degraded_by
 from serving.request_reading import RequestReader
-from serving.response_writing import Response, attribution_token, write_response
+from serving.response_writing import Card, Response, attribution_token, write_response
 from serving.settings import ServerSettings
 from serving.threads import ThreadPlan
 from training.process import usable_cores
@@ -94,35 +94,49 @@ class RecommendationService(v1.RecommendationServiceServicer):
         self, request: v1.RecommendRequest, context: grpc.ServicerContext
     ) -> v1.RecommendResponse:
         """Find, score and rank items for a shopper."""
-        with self._experiments.take() as experiments, self._rankers.take() as ranker:
-            read = self._reader.recommend(request, self._now(ranker))
-            shopper = logged_user(read.user_id, read.session_id)
-            assigned = experiments.assigned(shopper)
-            arms = join_labels(assigned.arms)
-            with self._turn(context), self._threads.share(), self._timed(assigned.arms):
-                asked, missing = self._with_recent(read, ranker)
-                answer = degraded_by(missing, ranker.recommend(asked, self._deadline(context)))
-            token = attribution_token(request, answer.bundle_version, asked.as_of, arms)
-            response = self._written(v1.RecommendResponse, answer, token, ranker)
-            response.experiment_arm = join_labels(assigned.labels)
+        with self._experiments.take() as experiments, self._rankers.take() as current:
+            asked = self._reader.recommend(request, self._now(current))
+            shopper = logged_user(asked.user_id, asked.session_id)
+            serving = experiments.serving(shopper, current)
+            if not request.HasField("as_of"):
+                asked = replace(asked, as_of=self._now(*serving.rankers))
+            token = attribution_token(request, serving.versions, asked.as_of, serving.text)
+            with self._turn(context), self._threads.share(), self._timed(serving.arms):
+                until = self._deadline(context)
+                found = answered(asked, serving, token, until, self._with_recent)
+            response = self._written(v1.RecommendResponse, found.answer, token, serving.card)
+            response.experiment_arm = serving.label
+            for item in response.items:
+                item.experiment_arm = found.labels.get(item.item_id, "")
             self._require_time_to_send(context)
-            self._log(response, asked, shopper)
+            self._log(response, asked, shopper, found.answer.candidates)
             return response
 
-    def _log(self, response: v1.RecommendResponse, asked: RecommendRequest, shopper: str) -> None:
-        if self._impressions is not None and asked.as_of is not None:
-            items = (
-                ShownItem(
-                    item.item_id, item.experiment_arm or response.experiment_arm, item.propensity
-                )
+    def _log(
+        self,
+        response: v1.RecommendResponse,
+        asked: RecommendRequest,
+        shopper: str,
+        candidates: int,
+    ) -> None:
+        """Hand over what goes out to be recorded."""
+        if self._impressions is None or asked.as_of is None:
+            return
+        label = response.experiment_arm
+        shown = ShownAnswer(
+            token=response.attribution_token,
+            user_id=shopper,
+            session_id=asked.session_id,
+            query=asked.query,
+            at=asked.as_of,
+            bundle_version=response.bundle_version,
+            candidates=candidates,
+            items=tuple(
+                ShownItem(item.item_id, item.experiment_arm or label, item.propensity)
                 for item in response.items
-            )
-            token = response.attribution_token
-            self._impressions.add(
-                ShownAnswer(
-                    token, shopper, asked.session_id, asked.query, asked.as_of, tuple(items)
-                )
-            )
+            ),
+        )
+        self._impressions.add(shown)
 
     @contextmanager
     def _timed(self, arms: Mapping[str, str]) -> Iterator[None]:
@@ -140,7 +154,7 @@ class RecommendationService(v1.RecommendationServiceServicer):
                 asked, missing = self._with_recent(read, ranker)
                 answer = degraded_by(missing, ranker.rank(asked, self._deadline(context)))
             token = attribution_token(request, answer.bundle_version, asked.as_of)
-            response = self._written(v1.RankResponse, answer, token, ranker)
+            response = self._written(v1.RankResponse, answer, token, ranker.card)
             self._require_time_to_send(context)
             return response
 
@@ -153,7 +167,7 @@ class RecommendationService(v1.RecommendationServiceServicer):
             with self._turn(context):
                 answer = ranker.similar_items(asked)
             token = attribution_token(request, answer.bundle_version, None)
-            return self._written(v1.SimilarItemsResponse, answer, token, ranker)
+            return self._written(v1.SimilarItemsResponse, answer, token, ranker.card)
 
     def _with_recent(self, read: Asked, ranker: Ranker) -> tuple[Asked, tuple[str, ...]]:
         with self._metrics.stage(RECENT):
@@ -167,11 +181,11 @@ class RecommendationService(v1.RecommendationServiceServicer):
             yield
 
     def _written(
-        self, kind: type[Response], answer: RankedList, token: str, ranker: Ranker
+        self, kind: type[Response], answer: RankedList, token: str, card: Card
     ) -> Response:
         self._metrics.answered(answer.degraded)
         with self._metrics.stage(WRITE):
-            return write_response(kind, answer, token, ranker.card)
+            return write_response(kind, answer, token, card)
 
     def _require_time_to_send(self, context: grpc.ServicerContext) -> None:
         """Refuse at the end, too: an answer that comes after its deadline is none.
@@ -192,5 +206,5 @@ class RecommendationService(v1.RecommendationServiceServicer):
             watcher=CallWatcher(context, self._metrics),
         )
 
-    def _now(self, ranker: Ranker) -> datetime:
-        return max(self._clock(), ranker.horizon)
+    def _now(self, *rankers: Ranker) -> datetime:
+        return max(self._clock(), *(ranker.horizon for ranker in rankers))

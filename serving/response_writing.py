@@ -17,12 +17,16 @@ TIERS: Final = {
     Tier.RANKER: v1.Tier.TIER_RANKER,
     Tier.RANKER_WITHOUT_CROSS_ENCODER: v1.Tier.TIER_RANKER_WITHOUT_CROSS_ENCODER,
     Tier.RETRIEVAL: v1.Tier.TIER_RETRIEVAL,
+    Tier.POPULARITY: v1.Tier.TIER_POPULARITY,
     Tier.NEIGHBOURS: v1.Tier.TIER_NEIGHBOURS,
     Tier.UNKNOWN_ITEM: v1.Tier.TIER_UNKNOWN_ITEM,
     Tier.UNAVAILABLE_ITEM: v1.Tier.TIER_UNAVAILABLE_ITEM,
 }
 TOKEN_BYTES: Final = 16
 NO_CARD: Final = ItemCard(title="")
+Card = Callable[[str], ItemCard | None]
+"""What to show of an item; None for an unknown one."""
+
 Response = TypeVar("Response", v1.RecommendResponse, v1.RankResponse, v1.SimilarItemsResponse)
 
 
@@ -30,7 +34,7 @@ def write_response(
     kind: type[Response],
     answer: RankedList,
     token: str,
-    card: Callable[[str], ItemCard | None],
+    card: Card,
 ) -> Response:
     """The message for `answer`, its items in the same order, each with what `card` knows of it."""
     return kind(

@@ -104,7 +104,7 @@ class Server:
 
         guard = CallGuard(self._calls, self._pools[1], refusal, self.metrics.called)
         self._server = grpc.server(self._pools[0], interceptors=[guard], options=_options(settings))
-        state = StateCollector(self._calls, admission, self.rankers, clock)
+        state = StateCollector(self._calls, admission, self.rankers, self.experiments, clock)
         self.metrics.registry.register(state)
         self._impressions = self._impression_log(store, clock)
         service = RecommendationService(
@@ -163,27 +163,12 @@ class Server:
         self._server.start()
         return f"{host}:{bound}"
 
-    def install(
-        self,
-        ranker: Ranker,
-        on_drained: Callable[[], None] = lambda: None,
-        before_swap: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Let `ranker` answer calls, once it is warm; how any component changes the recommender.
+    def prepared(self, ranker: Ranker) -> Ranker:
+        """What answers calls in the place of `ranker`: warm, with all recorded changes in effect.
 
-        All recorded changes of the catalogue are in effect before.
-
-        May be called again while calls are answered, one at a time: calls under way keep the
-        recommender they began with, later ones get the new one, and until it is warm, or when
-        warming up or `before_swap` raises, the old one goes on. What a recommender holds stays, so
-        the garbage collector need not look through it again and again: to be freed, it must not
-        be part of a reference cycle.
-
-        Args:
-            ranker: to install.
-            on_drained: called once, when `ranker` has been replaced and its last call has ended;
-                has to be quick.
-            before_swap: called when `ranker` is warm, just before it answers calls.
+        Later changes of the catalogue will be, too. What a recommender holds stays, so the garbage
+        collector need not look through it again and again: to be freed, it must not be part of a
+        reference cycle.
         """
         try:
             if self._catalogue is not None:
@@ -195,6 +180,27 @@ class Server:
         self.metrics.loaded(well=True)
         gc.collect()
         gc.freeze()
+        return ranker
+
+    def install(
+        self,
+        ranker: Ranker,
+        on_drained: Callable[[], None] = lambda: None,
+        before_swap: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Let `ranker` answer calls, once it is warm; how any component changes the recommender.
+
+        It is prepared before. May be called again while calls are answered, one at a time: calls
+        under way keep the recommender they began with, later ones get the new one, and until it is
+        warm, or when warming up or `before_swap` raises, the old one goes on.
+
+        Args:
+            ranker: to install.
+            on_drained: called once, when `ranker` has been replaced and its last call has ended;
+                has to be quick.
+            before_swap: called when `ranker` is warm, just before it answers calls.
+        """
+        ranker = self.prepared(ranker)
         before_swap()
         self.rankers.put(ranker, on_drained)
         for service in self._services:

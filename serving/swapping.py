@@ -74,6 +74,37 @@ class SwapStatus:
     last_failure: LoadFailure | None = None
 
 
+@dataclass(frozen=True)
+class ServingBundle:
+    """A bundle that answers calls, and what to do when it does no more.
+
+    Attributes:
+        version: of the bundle.
+        drained: set when its last call has ended.
+        close: lets go of its folder.
+        ranker: that was loaded; gone once its memory is free.
+    """
+
+    version: str
+    drained: Event
+    close: Callable[[], None]
+    ranker: weakref.ref[Ranker]
+
+    def free(self) -> None:
+        """Wait for its last call, then let go of its folder and its memory."""
+        if not self.drained.wait(DRAIN_SECONDS):
+            log.warning("still_answering", bundle=self.version, seconds=DRAIN_SECONDS)
+        self.close()
+        gc.collect()
+        if self.ranker() is not None:
+            gc.unfreeze()
+            gc.collect()
+            gc.freeze()
+        if self.ranker() is not None:
+            log.warning("not_freed", bundle=self.version)
+        release_freed_memory()
+
+
 class BundleSwapper:
     """Loads a bundle, warms it up, lets it answer calls and frees the one before; one at a time.
 
@@ -96,7 +127,7 @@ class BundleSwapper:
         self._install = install
         self._clock = clock
         self._turn = Lock()
-        self._serving: _Serving | None = None
+        self._serving: ServingBundle | None = None
         self.status = SwapStatus()
 
     @property
@@ -153,7 +184,9 @@ class BundleSwapper:
         if self._serving is not None:
             self._serving.close()
 
-    def _opened(self, version: str, time_left: TimeLeft, commit: Callable[[], None]) -> _Serving:
+    def _opened(
+        self, version: str, time_left: TimeLeft, commit: Callable[[], None]
+    ) -> ServingBundle:
         loaded = self._load(version, time_left)
         drained = Event()
 
@@ -167,7 +200,7 @@ class BundleSwapper:
         except BaseException:
             loaded.close()
             raise
-        return _Serving(version, drained, loaded.close, weakref.ref(loaded.ranker))
+        return ServingBundle(version, drained, loaded.close, weakref.ref(loaded.ranker))
 
     @contextmanager
     def _one_at_a_time(self) -> Iterator[None]:
@@ -188,30 +221,6 @@ class BundleSwapper:
             swaps=status.swaps + 1,
         )
         log.info("serving", bundle=version, swaps=self.status.swaps)
-
-
-@dataclass(frozen=True)
-class _Serving:
-    """A bundle that answers calls, and what to do when it does no more."""
-
-    version: str
-    drained: Event
-    close: Callable[[], None]
-    ranker: weakref.ref[Ranker]
-
-    def free(self) -> None:
-        """Wait for its last call, then let go of its folder and its memory."""
-        if not self.drained.wait(DRAIN_SECONDS):
-            log.warning("still_answering", bundle=self.version, seconds=DRAIN_SECONDS)
-        self.close()
-        gc.collect()
-        if self.ranker() is not None:
-            gc.unfreeze()
-            gc.collect()
-            gc.freeze()
-        if self.ranker() is not None:
-            log.warning("not_freed", bundle=self.version)
-        release_freed_memory()
 
 
 def _by_number(version: str) -> tuple[int, str]:

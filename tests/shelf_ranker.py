@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 
 from recsys.errors import RequestError, UnknownItemError
 from recsys.recommender import (
+    AS_TRAINED,
     ChangesTaken,
     Contribution,
     Deadline,
     ItemCard,
     RankedItem,
     RankedList,
+    RankingPolicy,
     RankRequest,
     RecommendRequest,
     SimilarItemsRequest,
@@ -36,7 +38,7 @@ class ShelfRanker:
     """Ranks in shelf order: the first item scores 5, the next 4, and so on.
 
     `before_answering` runs first in every call and may raise or wait; `asked` keeps the requests,
-    `seconds` the time that each of them had.
+    `seconds` the time that each of them had, `policies` how they were to be answered.
     """
 
     version = "v000007"
@@ -45,6 +47,7 @@ class ShelfRanker:
 
     def __init__(self, before_answering: Callable[[], None] = lambda: None) -> None:
         self.asked: list[RecommendRequest | RankRequest | SimilarItemsRequest] = []
+        self.policies: list[RankingPolicy] = []
         self.seconds: list[float] = []
         self.before_answering = before_answering
 
@@ -52,7 +55,10 @@ class ShelfRanker:
         assert clock() > 0
         self.before_answering()
 
-    def recommend(self, request: RecommendRequest, deadline: Deadline) -> RankedList:
+    def recommend(
+        self, request: RecommendRequest, deadline: Deadline, policy: RankingPolicy = AS_TRAINED
+    ) -> RankedList:
+        self.policies.append(policy)
         self._note(request, deadline)
         if request.as_of is None or request.as_of < HORIZON:
             raise RequestError("as_of", f"is before the bundle's horizon {HORIZON:%Y-%m-%d}")
@@ -94,7 +100,7 @@ class ShelfRanker:
         self.before_answering()
 
     def _list(self, items: Iterable[RankedItem]) -> RankedList:
-        return RankedList(tuple(items), self.version, degraded=("stale_bundle",))
+        return RankedList(tuple(items), self.version, ("stale_bundle",), len(SHELF))
 
 
 def _scored(item_id: str, *, explain: bool = False) -> RankedItem:

@@ -57,7 +57,7 @@ class SlowRecommender:
     def slow_down(self, monkeypatch: pytest.MonkeyPatch) -> None:
         owner, cascade = self.recommender, self.recommender._cascade
         point = cascade._point
-        taking(monkeypatch, self, owner, "_retrieved", lambda *_: PER_RETRIEVAL)
+        taking(monkeypatch, self, owner._finder, "_retrieved", lambda *_: PER_RETRIEVAL)
         taking(monkeypatch, self, owner, "_answers", lambda *_: PER_ANSWER)
         taking(
             monkeypatch, self, point, "unread", lambda *asked: taken("features", len(asked[2].item))
@@ -150,7 +150,7 @@ def ranked_by(
 
     def order(ranker: TieredRanker) -> list[tuple[str, float]]:
         recommender = slow.recommender
-        asked, compose = recommender._to_rank([request_])
+        asked, compose = recommender._finder.to_rank([request_])
         scored = recommender._cascade._point.unread(*asked)
         ranking = Ranking.without_cross_encoder(ranker, scored)
         items = recommender._answers([request_], ranking, compose)[0].items

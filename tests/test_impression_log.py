@@ -94,6 +94,7 @@ def test_every_shown_item_is_an_impression_with_token_position_and_arms(
         assert {row.attribution_token for row in own} == {answer.attribution_token}
         assert {row.experiment_arm for row in own} == {answer.experiment_arm}
         assert {row.propensity for row in own} == {1.0}
+        assert {row.bundle_version for row in own} == {answer.bundle_version}
         assert {(row.event_type, row.session_id, row.query) for row in own} == {
             ("impression", "s1", "mug")
         }
@@ -103,13 +104,13 @@ def test_every_shown_item_is_an_impression_with_token_position_and_arms(
 
 
 def test_the_same_request_for_the_same_moment_is_logged_once(store: FailingStore) -> None:
-    asked = {"user_id": "u1", "as_of": HORIZON + timedelta(hours=1)}
+    moment = HORIZON + timedelta(hours=1)
     with logging(store) as (server, call), measured(server) as address:
         for _ in range(3):
-            call.recommend(**asked)
+            call.recommend(user_id="u1", as_of=moment)
         until(lambda: value(series(address), "impressions_total", outcome="repeated") == 12)
         assert value(series(address), "impressions_total", outcome="recorded") == 6
-        call.recommend(**asked, page_size=4)
+        call.recommend(user_id="u1", as_of=moment, page_size=4)
     assert Counter(row.position for row in recorded(store)) == {0: 2, 1: 2, 2: 2, 3: 2, 4: 1, 5: 1}
 
 
@@ -146,13 +147,16 @@ def test_overrides_are_served_without_a_label_and_arms_are_timed(
 
 
 def test_a_plan_is_part_of_the_token(store: FailingStore, tmp_path: Path) -> None:
-    asked = {"user_id": "u1", "as_of": HORIZON}
     with logging(store) as (server, call):
-        before = call.recommend(**asked).attribution_token
+
+        def token() -> str:
+            return call.recommend(user_id="u1", as_of=HORIZON).attribution_token
+
+        before = token()
         server.experiments.put(RunningExperiments(plan(tmp_path)))
-        assert call.recommend(**asked).attribution_token != before
+        assert token() != before
         server.experiments.put(RunningExperiments())
-        assert call.recommend(**asked).attribution_token == before
+        assert token() == before
 
 
 def answered_without_store(call: Call, store: FailingStore, answers: int) -> None:

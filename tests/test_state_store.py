@@ -66,7 +66,7 @@ def test_records_have_the_contract_s_columns() -> None:
 def test_events_come_back_whole_and_in_order_after_opening_again(reopen: Open) -> None:
     full = EventRecord(
         HURTING, HURTING, "i", "purchase", 2**53 + 1, "s", "t", 0, HURTING, 3, 0.1, "", "arm", 1e-9
-    )
+    )._replace(bundle_version="v000012", candidates=504)
     negative = event(2, time=-(10**15))
     appended = reopen().append_events([full, negative], received_at=9, late_before=0)
     assert (appended.recorded, appended.repeated, appended.late) == (2, 0, 1)
@@ -239,12 +239,27 @@ def test_another_kind_of_file_is_refused_and_left_alone(tmp_path: Path) -> None:
         SqliteStateStore(other)
 
 
+def test_a_store_of_the_first_format_is_taken_on_with_all_its_events(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    with closing(SqliteStateStore(path)) as store:
+        store.append_events([event(1)], 9, 0)
+    with closing(sqlite3.connect(path)) as connection:
+        for column in ("bundle_version", "candidates"):
+            connection.execute(f"ALTER TABLE events DROP COLUMN {column}")
+        connection.execute("PRAGMA user_version = 1")
+    shown = event(2)._replace(bundle_version="v000012", candidates=504)
+    with closing(SqliteStateStore(path)) as store:
+        store.append_events([shown], 9, 0)
+    with closing(SqliteStateStore(path)) as store:
+        assert store.events_after(0, 9).events == (event(1), shown)
+
+
 def test_a_later_format_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite"
     SqliteStateStore(path).close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(StateError, match="format 99, expected 1"):
+    with pytest.raises(StateError, match="format 99, expected 2"):
         SqliteStateStore(path)
 
 

@@ -19,6 +19,7 @@ from recsys.experiments.effects import (
     difference_of_proportions,
     log_ratio_of_proportions,
 )
+from recsys.experiments.exploration import plackett_luce_draw
 from recsys.experiments.guardrails import (
     NonInferiority,
     Outcome,
@@ -31,6 +32,7 @@ from recsys.experiments.interleaving import (
     SECOND,
     DraftedList,
     Preference,
+    draft_propensity,
     preference,
     team_draft,
 )
@@ -94,12 +96,14 @@ __all__ = [
     "choose",
     "detectable_effect",
     "difference_of_proportions",
+    "draft_propensity",
     "join_labels",
     "linearised_ratio",
     "log_ratio_of_proportions",
     "mixture_precision",
     "non_inferiority",
     "normal_mixture_bound",
+    "plackett_luce_draw",
     "power_of_proportions",
     "power_of_t_test",
     "power_of_z_test",

@@ -71,6 +71,40 @@ def _rest(
     return DraftedList(tuple(picks), np.array(list(picks.values()), np.int8))
 
 
+def draft_propensity(
+    first: Sequence[str], second: Sequence[str], drafted: Sequence[str]
+) -> NDArray[np.float64]:
+    """Probability of each item of a drafted list given the items above it, over fair coins.
+
+    At the first pick of a round either ranking's best item comes by a fair coin. At the second it
+    is the other ranking's turn, and what was picked first says, by Bayes' rule, how likely that is
+    either's. A ranking without an item left leaves every pick to the other.
+
+    Args:
+        first: a ranking, best first, no item twice.
+        second: another one.
+        drafted: what `team_draft` made of them; float64 (n,), 0 from an item on that it can't have
+            made.
+    """
+    propensity, taken = np.ones(len(drafted)), set[str]()
+    first_picks = 0.5
+    for place, item in enumerate(drafted):
+        if place % 2 == 0:
+            first_picks = 0.5
+        best = [next((one for one in own if one not in taken), None) for own in (first, second)]
+        of_first, of_second = (
+            one if one is not None else best[1 - n] for n, one in enumerate(best)
+        )
+        by_first = first_picks * (of_first == item)
+        propensity[place] = by_first + (1 - first_picks) * (of_second == item)
+        if propensity[place] == 0:
+            propensity[place:] = 0
+            break
+        first_picks = 1 - by_first / propensity[place]
+        taken.add(item)
+    return propensity
+
+
 @dataclass(frozen=True)
 class Preference:
     """Which of two rankings wins more comparisons.

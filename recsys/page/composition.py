@@ -23,10 +23,13 @@ class Composition:
         places: int64 (k,), in the order of the page, none twice.
         labels: what a rule of the shop's did with the item, one of `LABELS`, by its place in the
             ranking; items without a rule are not in it.
+        propensity: float64 (k,), probability of each item at its place given those above it; None
+            where nothing was left to chance.
     """
 
     places: NDArray[np.int64]
     labels: dict[int, str] = field(default_factory=dict)
+    propensity: NDArray[np.float64] | None = None
 
     @classmethod
     def first(cls, size: int, ranked: NDArray[np.int32]) -> Self:
@@ -61,9 +64,15 @@ class PageComposer:
         return max(size + rules.buried, self.config.pool if self.selects else 0)
 
     def compose(
-        self, ranked: NDArray[np.int32], size: int, rules: RulesInForce, *, searched: bool
+        self,
+        ranked: NDArray[np.int32],
+        size: int,
+        rules: RulesInForce,
+        *,
+        searched: bool,
+        pool: int = 0,
     ) -> Composition:
-        """Make a page.
+        """Make a page, and what would come below it.
 
         The rules move and pin items; near-duplicates of better items are left out, and do not come
         back when the page is short; the best `pool` of the others are chosen from. A pinned item
@@ -75,23 +84,38 @@ class PageComposer:
             size: items on the page; fewer where not so many are left.
             rules: in force at the time of the request.
             searched: the shopper gave a query; then no category is capped.
+            pool: items wanted, where those are more than `size`: the first `size` are the page, the
+                others what would come next. Where items are chosen to go with each other, no more
+                than are chosen from.
         """
+        length = max(size, pool)
         if not self.selects and not len(rules.item):
-            return Composition.first(size, ranked)
+            return Composition.first(length, ranked)
         ruled = rules.applied_to(ranked, size)
-        wanted = size - len(ruled.pinned)
-        order = self._selected(ranked, ruled, wanted, searched) if self.selects else ruled.order
-        places = _around(ruled, order[:wanted], size)
+        on_page, wanted = (count - len(ruled.pinned) for count in (size, length))
+        order = ruled.order
+        if self.selects:
+            order = self._selected(ranked, ruled, (on_page, wanted), searched=searched)
+        places = _around(ruled, order[:wanted], length)
         applied = ruled.applied[places]
         moved = np.flatnonzero(applied >= 0)
         labels = {int(places[n]): LABELS[Action(applied[n])] for n in moved}
         return Composition(places, labels)
 
     def _selected(
-        self, ranked: NDArray[np.int32], ruled: RuledOrder, wanted: int, searched: bool
+        self,
+        ranked: NDArray[np.int32],
+        ruled: RuledOrder,
+        counts: tuple[int, int],
+        *,
+        searched: bool,
     ) -> NDArray[np.int64]:
-        """Places in the ranking, in the order chosen."""
-        order, largest = ruled.order, max(self.config.pool, wanted)
+        """Places in the ranking, in the order chosen; `counts` on the page, and with what follows.
+
+        What is on the page does not depend on how much follows.
+        """
+        on_page, wanted = counts
+        order, largest = ruled.order, max(self.config.pool, on_page)
         if self.config.duplicate_similarity:
             kept = distinct(
                 self.vectors[ranked[order]],

@@ -18,6 +18,7 @@ from recsys.recommender.golden import GOLDEN, GoldenQuery, check_golden, load_go
 from recsys.recommender.inspection import try_out
 from recsys.recommender.item_reader import ItemReader, ReadItems, require_unit
 from recsys.recommender.point_in_time import PointInTime, ScoredCandidates, Shoppers
+from recsys.recommender.policies import AS_TRAINED, Exploration, RankedBy, RankingPolicy
 from recsys.recommender.recent import RecentEvent
 from recsys.recommender.recommender import Recommender
 from recsys.recommender.requests import (
@@ -36,6 +37,7 @@ from recsys.recommender.upkeep import Upkeep, text_sums
 from recsys.recommender.watching import UNWATCHED, Watcher
 
 __all__ = [
+    "AS_TRAINED",
     "CROSS_ENCODER",
     "GOLDEN",
     "MEANING",
@@ -50,14 +52,17 @@ __all__ = [
     "Contents",
     "Contribution",
     "Deadline",
+    "Exploration",
     "GoldenQuery",
     "ItemCard",
     "ItemFilter",
     "ItemReader",
     "PointInTime",
     "RankRequest",
+    "RankedBy",
     "RankedItem",
     "RankedList",
+    "RankingPolicy",
     "ReadItems",
     "RecentEvent",
     "RecommendRequest",

@@ -16,8 +16,9 @@ from recsys.recommender.cascade import Ranking
 from recsys.recommender.requests import Contribution, RankedItem, RankedList, Tier
 from recsys.text import Calibration
 
-Compose = Callable[[int, NDArray[np.int32]], Composition]
-"""Given a request's number and its candidates' item rows, best first, what to make of them."""
+Compose = Callable[[int, NDArray[np.int32], NDArray[np.float64]], Composition]
+"""Given a request's number and its candidates' item rows and scores, best first, what to make of
+them."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,14 @@ class Page:
         features: one row for each.
         finalist: bool (items,), see `Ranking`.
         lowered: float64 (items,), what was added to the rankers' own score.
+        candidates: how many were ranked.
     """
 
     items: tuple[RankedItem, ...]
     features: FeatureMatrix
     finalist: NDArray[np.bool_]
     lowered: NDArray[np.float64]
+    candidates: int
 
     def explained(self, rankers: Mapping[Tier, TieredRanker]) -> tuple[RankedItem, ...]:
         """The items with contributions by feature group, largest magnitude first.
@@ -87,7 +90,7 @@ class TextScores:
     fine_tuned: NDArray[np.float32]
 
 
-def as_ranked(_: int, ranked: NDArray[np.int32]) -> Composition:
+def as_ranked(_: int, ranked: NDArray[np.int32], __: NDArray[np.float64]) -> Composition:
     """All candidates, best first."""
     return Composition.first(len(ranked), ranked)
 
@@ -101,16 +104,20 @@ def ranked_pages(
     for i in range(candidates.count):
         rows = np.arange(candidates.offsets[i], candidates.offsets[i + 1])
         ranked = rows[np.lexsort((candidates.item[rows], -score[rows]))]
-        composed = compose(i, candidates.item[ranked])
+        composed = compose(i, candidates.item[ranked], score[ranked])
         page = ranked[composed.places]
         labels = [composed.labels.get(place) for place in composed.places.tolist()]
-        items = (
+        items = [
             _item(ranking, row, item_ids[candidates.item[row]], label, float(probability[row]))
             for row, label in zip(page.tolist(), labels, strict=True)
-        )
+        ]
+        if composed.propensity is not None:
+            chances = zip(items, composed.propensity.tolist(), strict=True)
+            items = [replace(item, propensity=chance) for item, chance in chances]
         features = ranking.scored.features
         rows_of_page = replace(features, values=features.values[page])
-        yield Page(tuple(items), rows_of_page, ranking.finalist[page], ranking.lowered[page])
+        final, lowered = ranking.finalist[page], ranking.lowered[page]
+        yield Page(tuple(items), rows_of_page, final, lowered, len(rows))
 
 
 def with_unscored(
@@ -152,5 +159,5 @@ def _item(
 
 def _tier(ranking: Ranking, row: int) -> Tier:
     if not ranking.rankers:
-        return Tier.RETRIEVAL
+        return ranking.without_ranker
     return Tier.RANKER_WITHOUT_CROSS_ENCODER if ranking.first_stage[row] else Tier.RANKER

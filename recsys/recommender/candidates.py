@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ from recsys.retrieval import (
     merge,
 )
 
+MOST_POPULAR: Final = 1_000
+"""Items that are ranked where popularity alone counts: more than any page needs."""
+
 
 @dataclass(frozen=True)
 class Retriever:
@@ -40,6 +43,7 @@ class Retriever:
         co_occurrence: the tables behind two of the sources, for features.
         similar_shoppers: one of the sources, for features.
         tastes: one of the sources, for features.
+        popular: one of the sources, which can order all items.
     """
 
     sources: tuple[CandidateSource, ...]
@@ -47,6 +51,7 @@ class Retriever:
     co_occurrence: CoOccurrence
     similar_shoppers: SimilarShoppers
     tastes: Tastes
+    popular: Popular
 
     @classmethod
     def build(
@@ -61,6 +66,7 @@ class Retriever:
         index, neighbours, spaces = text
         similar = SimilarShoppers.build(log)
         tastes = Tastes.build(log, spaces, config.popular_days)
+        popular = Popular(log, config.popular_days)
         return cls(
             sources=(
                 TextNeighbours(index, neighbours, config.recent_items),
@@ -69,7 +75,7 @@ class Retriever:
                 similar,
                 tastes,
                 arrivals,
-                Popular(log, config.popular_days),
+                popular,
                 OwnItems(),
             ),
             limits=(
@@ -85,6 +91,7 @@ class Retriever:
             co_occurrence=co_occurrence,
             similar_shoppers=similar,
             tastes=tastes,
+            popular=popular,
         )
 
     def listed_at(self, created_at: NDArray[np.int64]) -> Self:
@@ -137,7 +144,7 @@ def filled_up(
     found: Candidates,
     allowed: Sequence[NDArray[np.bool_]],
     sizes: Sequence[int] | NDArray[np.int64],
-    popularity: NDArray[np.int64],
+    popularity: NDArray[np.int64] | NDArray[np.float64],
 ) -> Candidates:
     """Drop what isn't allowed; fill requests left with too few with allowed items, popular first.
 
@@ -145,7 +152,7 @@ def filled_up(
         found: of n requests.
         allowed: n times bool (items,).
         sizes: n numbers of candidates wanted at least.
-        popularity: int64 (items,); ties by row.
+        popularity: (items,); ties by row.
     """
     rows = []
     for i, (mask, size) in enumerate(zip(allowed, sizes, strict=True)):
@@ -153,6 +160,27 @@ def filled_up(
         own = own[mask[own]]
         rows.append(own if len(own) >= size else _topped_up(own, mask, size, popularity))
     return given(rows, found)
+
+
+def brought_without(found: Candidates, sources: tuple[str, ...]) -> NDArray[np.bool_]:
+    """Bool (m,): what others than the named sources brought, or none at all."""
+    named = np.isin(found.source_names, sources)
+    ranks = found.source_ranks
+    others = np.any(ranks[:, ~named] >= 0, axis=1)
+    return np.asarray(others | np.all(ranks < 0, axis=1), np.bool_)
+
+
+def most_popular(
+    found: Candidates, allowed: Sequence[NDArray[np.bool_]], popularity: NDArray[np.float64]
+) -> Candidates:
+    """The `MOST_POPULAR` allowed items beside what was found, for each of n requests.
+
+    Args:
+        found: of n requests.
+        allowed: n times bool (items,).
+        popularity: float64 (items,); ties by row.
+    """
+    return filled_up(found, allowed, np.diff(found.offsets) + MOST_POPULAR, popularity)
 
 
 def with_items(found: Candidates, added: Sequence[NDArray[np.int32]]) -> Candidates:
@@ -168,7 +196,7 @@ def _topped_up(
     own: NDArray[np.int64],
     allowed: NDArray[np.bool_],
     size: int,
-    popularity: NDArray[np.int64],
+    popularity: NDArray[np.int64] | NDArray[np.float64],
 ) -> NDArray[np.int64]:
     left = allowed.copy()
     left[own] = False

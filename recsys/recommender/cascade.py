@@ -63,6 +63,7 @@ class Ranking:
             were not read follow those that were, and others the finalists.
         rankers: whose scores they are, by tier; empty where none gave any.
         degraded: what was skipped.
+        without_ranker: the tier of the items where no ranker scored any.
     """
 
     scored: ScoredCandidates
@@ -72,6 +73,7 @@ class Ranking:
     lowered: NDArray[np.float64]
     rankers: Mapping[Tier, TieredRanker]
     degraded: tuple[str, ...] = ()
+    without_ranker: Tier = Tier.RETRIEVAL
 
     @classmethod
     def by(cls, ranker: TieredRanker, scored: ScoredCandidates) -> Self:
@@ -100,8 +102,14 @@ class Ranking:
         """All candidates by their ranks in the sources' lists: reciprocal rank fusion."""
         ranks = scored.candidates.source_ranks
         score = np.where(ranks < 0, 0.0, 1.0 / (FUSION_CONSTANT + 1 + ranks)).sum(axis=1)
+        return cls.by_scores(scored, score, Tier.RETRIEVAL)
+
+    @classmethod
+    def by_scores(cls, scored: ScoredCandidates, score: NDArray[np.float64], tier: Tier) -> Self:
+        """All candidates by scores, float64 (m,), that are no ranker's."""
         nobody = np.zeros(len(score), np.bool_)
-        return cls(scored, score, nobody, nobody, np.zeros(len(score)), {})
+        nothing = np.zeros(len(score))
+        return cls(scored, score, nobody, nobody, nothing, {}, without_ranker=tier)
 
 
 class Cascade:
@@ -121,6 +129,7 @@ class Cascade:
         nearest: int,
         times: StepTimes,
     ) -> None:
+        self._rankers = rankers
         self._final = rankers[RankerTier.FULL]
         self._first = rankers[RankerTier.BI_ENCODER]
         self._quick = self._first.cut_to(QUICK_ROUNDS)
@@ -156,6 +165,40 @@ class Cascade:
             deadline.watcher, RANKER_FAILED, lambda: self._by_final(read, deadline)
         )
         return found or self._lower(read, deadline, RANKER_FAILED)
+
+    def by_tier(self, tier: RankerTier, asked: Unranked, deadline: Deadline) -> Ranking:
+        """The candidates of one request by a ranker that does not know the cross-encoder, as asked.
+
+        Raises:
+            DeadlineError: there is no time for it.
+        """
+        scored = self._unread(asked, deadline)
+
+        def by_own() -> Ranking:
+            with self._times.measured(f"rank by {tier}", len(asked[2].item), deadline):
+                return Ranking.without_cross_encoder(self._rankers[tier], scored)
+
+        found = unless_it_fails(deadline.watcher, RANKER_FAILED, by_own)
+        if found is not None:
+            return replace(found, degraded=())
+        return replace(Ranking.as_found(scored), degraded=(RANKER_FAILED,))
+
+    def by_popularity(
+        self, popularity: NDArray[np.float64], asked: Unranked, deadline: Deadline
+    ) -> Ranking:
+        """The candidates of one request by what is known of items, float64 (items,).
+
+        Raises:
+            DeadlineError: there is no time for it.
+        """
+        scored = self._unread(asked, deadline)
+        return Ranking.by_scores(scored, popularity[asked[2].item], Tier.POPULARITY)
+
+    def _unread(self, asked: Unranked, deadline: Deadline) -> ScoredCandidates:
+        rows = len(asked[2].item)
+        self._times.require(deadline, {"features": rows})
+        with self._times.measured("features", rows, deadline):
+            return self._point.unread(*asked)
 
     def rehearse(self, asked: Unranked, deadline: Deadline) -> None:
         """Take all steps of a call in a hurry with time for them, to learn how long they are."""

@@ -26,7 +26,7 @@ from recsys.interactions import (
     ShownItems,
     floor_to_hour,
 )
-from recsys.recommender.candidates import Retriever
+from recsys.recommender.candidates import Retriever, brought_without
 from recsys.recommender.hourly import HourlyCounts
 from recsys.recommender.texts import SIMILARITY_SEGMENTS, TextModels
 from recsys.retrieval import CoOccurrence, NewArrivals, RetrievalQueries
@@ -95,9 +95,7 @@ class ScoredCandidates:
 
     def without_text(self) -> ScoredCandidates:
         """Without the candidates that nothing but their texts brought."""
-        ranks = self.candidates.source_ranks
-        text = np.isin(self.candidates.source_names, TEXT_SOURCES)
-        kept = np.any(ranks[:, ~text] >= 0, axis=1) | np.all(ranks < 0, axis=1)
+        kept = brought_without(self.candidates, TEXT_SOURCES)
         return replace(
             self,
             candidates=self.candidates.where(kept),

@@ -10,11 +10,10 @@ from typing import Final
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from recsys.errors import RequestError
-from recsys.interactions import DAY_US, Candidates, EventKind, microseconds
-from recsys.page import Composition, PageComposer
+from recsys.interactions import DAY_US, Candidates, microseconds
+from recsys.page import PageComposer
 from recsys.ranker import RankerTier
 from recsys.recommender.answers import (
     Compose,
@@ -24,16 +23,17 @@ from recsys.recommender.answers import (
     ranked_pages,
     with_unscored,
 )
-from recsys.recommender.candidates import filled_up, found_by_query, given, with_items
+from recsys.recommender.candidate_finder import QUERY_FAILED, CandidateFinder
+from recsys.recommender.candidates import given
 from recsys.recommender.cascade import OVERHEADS, Cascade, Ranking, Unranked
 from recsys.recommender.changed_contents import ChangesTaken, changed_contents
 from recsys.recommender.clock import Asked, BundleClock
 from recsys.recommender.contents import Contents
 from recsys.recommender.deadline import NO_DEADLINE, Clock, Deadline, StepTimes
-from recsys.recommender.point_in_time import PointInTime, Shoppers
+from recsys.recommender.point_in_time import PointInTime
+from recsys.recommender.policies import AS_TRAINED, RankedBy, RankingPolicy
 from recsys.recommender.requests import (
     ItemCard,
-    ItemFilter,
     RankedList,
     RankRequest,
     RecommendRequest,
@@ -41,13 +41,12 @@ from recsys.recommender.requests import (
 )
 from recsys.recommender.shoppers import ShopperReader
 from recsys.recommender.similar_items import similar_items
-from recsys.recommender.watching import UNWATCHED, Watcher, unless_it_fails
+from recsys.recommender.watching import Watcher
 from recsys.state import ItemChange
 from recsys.text import PairScoreCounts
 
 Advance = Callable[[int], None]
 STALE_BUNDLE: Final = "stale_bundle"
-QUERY_FAILED: Final = "query_encoder_failed"
 WARM_UP_EVENTS: Final = 1_000
 WARM_UP_SHOPPERS: Final = 8
 
@@ -82,7 +81,7 @@ class Recommender:
             contents.catalogue.columns,
             contents.configuration,
         )
-        self._composer = PageComposer(
+        composer = PageComposer(
             contents.configuration.page,
             contents.rules,
             contents.texts.vectors,
@@ -92,6 +91,9 @@ class Recommender:
         latest = int(contents.log.time.max(initial=0)) + DAY_US
         self._clock = BundleClock(horizon, max(microseconds(horizon), latest))
         self._reader = ShopperReader(contents.log, self._catalogue.gone, self._clock)
+        self._finder = CandidateFinder(
+            self._point, self._catalogue, self._reader, composer, self._clock
+        )
         self._times = times or StepTimes(OVERHEADS)
         self._cascade = Cascade(contents.rankers, self._point, self._nearest, self._times)
 
@@ -132,8 +134,13 @@ class Recommender:
         row = self._reader.row(item_id)
         return None if row is None else self._catalogue.card(row)
 
-    def recommend(self, request: RecommendRequest, deadline: Deadline = NO_DEADLINE) -> RankedList:
-        """Find and rank items; see `recommend_many`.
+    def recommend(
+        self,
+        request: RecommendRequest,
+        deadline: Deadline = NO_DEADLINE,
+        policy: RankingPolicy = AS_TRAINED,
+    ) -> RankedList:
+        """Find and rank items; see `recommend_many`, and `RankingPolicy` for other ways to do it.
 
         Where the cross-encoder would end after the deadline, it reads the most promising candidates
         or none, and the answer's `degraded` says so.
@@ -142,7 +149,11 @@ class Recommender:
             RequestError: `as_of` is before the horizon or naive; names the field.
             DeadlineError: the deadline passed, or would have before any ranking was done.
         """
-        return self._in_time(request, deadline, lambda: self._to_rank([request], deadline.watcher))
+
+        def find() -> tuple[Unranked, Compose]:
+            return self._finder.to_rank([request], deadline.watcher, policy)
+
+        return self._in_time(request, deadline, find, policy.ranked_by)
 
     def rank(self, request: RankRequest, deadline: Deadline = NO_DEADLINE) -> RankedList:
         """Order the caller's items; see `rank_many`, and `recommend` for the deadline.
@@ -153,7 +164,7 @@ class Recommender:
         """
 
         def given_items() -> tuple[Unranked, Compose]:
-            return self._with_given([request], deadline.watcher), as_ranked
+            return self._finder.given([request], deadline.watcher), as_ranked
 
         found = self._in_time(request, deadline, given_items)
         return with_unscored(found, request.item_ids, self._reader.row)
@@ -163,6 +174,7 @@ class Recommender:
         request: Asked,
         deadline: Deadline,
         find: Callable[[], tuple[Unranked, Compose]],
+        ranked_by: RankedBy = RankedBy.FULL,
     ) -> RankedList:
         """Find a request's candidates, rank them and write the answer, as the time allows."""
         times = self._times
@@ -173,11 +185,21 @@ class Recommender:
             asked, compose = find()
         self._tell(deadline.watcher, request, asked[2])
         until = deadline.but(times.expected({write: 1}))
-        ranking = self._cascade.ranked(asked, until, nearest_only=own is None)
+        ranking = self._ranked(asked, until, ranked_by, nearest_only=own is None)
         with times.measured(write, 1, deadline):
             answer = self._answers([request], ranking, compose)[0]
         lost = (QUERY_FAILED,) if request.query and not asked[0].queries[0] else ()
         return replace(answer, degraded=answer.degraded + lost)
+
+    def _ranked(
+        self, asked: Unranked, until: Deadline, ranked_by: RankedBy, *, nearest_only: bool
+    ) -> Ranking:
+        if ranked_by.tier is None:
+            popularity = self._point.retriever.popular.scores(int(asked[0].as_of[0]))
+            return self._cascade.by_popularity(popularity, asked, until)
+        if ranked_by.tier is not RankerTier.FULL:
+            return self._cascade.by_tier(ranked_by.tier, asked, until)
+        return self._cascade.ranked(asked, until, nearest_only=nearest_only)
 
     def _tell(self, watcher: Watcher, request: Asked, found: Candidates) -> None:
         """Say what was found for a request, and what of it is unknown."""
@@ -205,7 +227,9 @@ class Recommender:
             for explain in (False, True):
                 self.recommend(RecommendRequest(user_id=user, explain=explain), endless)
             self._contents.texts.scorer.forget()
-            self._cascade.rehearse(self._to_rank([RecommendRequest(user_id=user)])[0], endless)
+            self._cascade.rehearse(
+                self._finder.to_rank([RecommendRequest(user_id=user)])[0], endless
+            )
             self._contents.texts.scorer.forget()
 
     def recommend_many(
@@ -249,7 +273,7 @@ class Recommender:
         answers: dict[RankerTier, list[RankedList]] = {tier: [] for tier in tiers}
         found, probability = [], [np.zeros(0)]
         for batch in self._clock.batches(requests):
-            (shoppers, queries, candidates), compose = self._to_rank(batch)
+            (shoppers, queries, candidates), compose = self._finder.to_rank(batch)
             scored = self._point.score(shoppers, queries, candidates, nearest=self._nearest)
             for tier in tiers:
                 visible = scored.without_text() if tier == RankerTier.WITHOUT_TEXT else scored
@@ -274,7 +298,7 @@ class Recommender:
         """
         found: list[Candidates] = []
         for batch in self._clock.batches(requests):
-            found.append(self._to_rank(batch)[0][2])
+            found.append(self._finder.to_rank(batch)[0][2])
             if advance:
                 advance(len(batch))
         return Candidates.joined(found, self._point.retriever.names)
@@ -289,7 +313,7 @@ class Recommender:
         """
         answers: list[RankedList] = []
         for batch in self._clock.batches(requests):
-            scored = self._point.score(*self._with_given(batch), nearest=None)
+            scored = self._point.score(*self._finder.given(batch), nearest=None)
             ranking = Ranking.by(self._contents.rankers[RankerTier.FULL], scored)
             ranked = self._answers(batch, ranking, as_ranked)
             answers += [
@@ -328,53 +352,6 @@ class Recommender:
         asked = np.argsort(np.argsort(rows))
         return TextScores(zero_shot.reshape(shape)[:, asked], fine_tuned.reshape(shape)[:, asked])
 
-    def _to_rank(
-        self, batch: Sequence[RecommendRequest], watcher: Watcher = UNWATCHED
-    ) -> tuple[Unranked, Compose]:
-        """What is retrieved, as far as each request allows it and filled up; and its pages."""
-        shoppers, queries, retrieved = self._retrieved(batch, watcher)
-        rules = [self._composer.rules.at(self._clock.moment(request.as_of)) for request in batch]
-        asked = list(zip(batch, rules, strict=True))
-        pinned = [own.pinned(request.page_size) for request, own in asked]
-        found = found_by_query(with_items(retrieved, pinned), queries.has_query)
-        allowed = [self._allowed(r, shoppers, i) for i, r in enumerate(batch)]
-        wanted = [self._composer.candidates(request.page_size, own) for request, own in asked]
-        least = np.where(queries.has_query, 0, wanted)
-        candidates = filled_up(found, allowed, least, self._point.popularity)
-
-        def compose(i: int, ranked: NDArray[np.int32]) -> Composition:
-            searched = bool(queries.has_query[i])
-            return self._composer.compose(ranked, batch[i].page_size, rules[i], searched=searched)
-
-        return (shoppers, queries, candidates), compose
-
-    def _with_given(self, batch: Sequence[RankRequest], watcher: Watcher = UNWATCHED) -> Unranked:
-        """The callers' items as candidates, with what would have brought them."""
-        shoppers, queries, found = self._retrieved(batch, watcher)
-        rows = [self._reader.rows(request.item_ids) for request in batch]
-        available = self._catalogue.available
-        return shoppers, queries, given([own[available[own]] for own in rows], found)
-
-    def _retrieved(self, batch: Sequence[Asked], watcher: Watcher) -> Unranked:
-        shoppers = self._reader.shoppers(batch)
-        queries = unless_it_fails(watcher, QUERY_FAILED, lambda: self._point.queries(shoppers))
-        if queries is None:
-            shoppers = replace(shoppers, queries=[""] * len(batch))
-            queries = self._point.queries(shoppers)
-        return shoppers, queries, self._point.retriever.retrieve(queries)
-
-    def _allowed(
-        self, request: RecommendRequest, shoppers: Shoppers, place: int
-    ) -> NDArray[np.bool_]:
-        plain = request.filter == ItemFilter(exclude_purchased=request.filter.exclude_purchased)
-        known = self._catalogue.available if plain else self._catalogue.matches(request.filter)
-        allowed = known.copy()
-        if request.filter.exclude_purchased:
-            own = shoppers.histories.rows(place, place + 1)
-            allowed[own.item[own.kind == EventKind.PURCHASE]] = False
-        allowed[shoppers.context.rows(place, place + 1).item] = False
-        return allowed
-
     def _answers(
         self, batch: Sequence[Asked], ranking: Ranking, compose: Compose
     ) -> list[RankedList]:
@@ -383,7 +360,7 @@ class Recommender:
         for request, page in zip(batch, pages, strict=True):
             items = page.explained(ranking.rankers) if request.explain else page.items
             degraded = self._degraded(request) + ranking.degraded
-            answers.append(RankedList(items, self._version, degraded))
+            answers.append(RankedList(items, self._version, degraded, page.candidates))
         return answers
 
     def _degraded(self, request: RecommendRequest | RankRequest) -> tuple[str, ...]:

@@ -18,6 +18,9 @@ class Tier(StrEnum):
     RANKER_WITHOUT_CROSS_ENCODER = "ranker_without_cross_encoder"
     """LightGBM without the cross-encoder's score, for which there was no time."""
 
+    POPULARITY = "popularity"
+    """Purchases lately, as asked for; see `RankedBy`."""
+
     RETRIEVAL = "retrieval"
     """The candidate sources' own order, as no ranker could be asked."""
 
@@ -151,7 +154,8 @@ class RankedList:
     """An answer: items by descending score, ties by item id.
 
     The answers of `recommend` alone are composed after that: where the bundle's `page` settings or
-    its merchandising rules say so, items stand elsewhere or are left out; scores stay as they were.
+    its merchandising rules say so, or where items are drawn by chance, they stand elsewhere or are
+    left out; scores stay as they were.
 
     Attributes:
         items: at most `page_size`; for `Rank` every requested id once, items that can't be had and
@@ -164,8 +168,10 @@ class RankedList:
             anything. `final_ranker_partial`: it read all, but the final ranker had time for what it
             read only. `query_encoder_failed`: answered as without the query.
             `cross_encoder_failed`, `ranker_failed`: answered without them.
+        candidates: how many items were ranked for it.
     """
 
     items: tuple[RankedItem, ...]
     bundle_version: str
     degraded: tuple[str, ...] = ()
+    candidates: int = 0

@@ -131,6 +131,22 @@ class Popular:
         item = np.concatenate([np.zeros(0, np.int32), *(tops[p] for p in place)])
         return ItemLists.grouped(request, item, queries.count)
 
+    def scores(self, time: int) -> NDArray[np.float64]:
+        """float64 (items,): the count within the window, and below 1 for the count ever.
+
+        Args:
+            time: microseconds since the epoch, UTC; counts end at its full hour.
+        """
+        return self._scored(time - time % HOUR_US)
+
+    @cached_property
+    def _scored(self) -> Callable[[int], NDArray[np.float64]]:
+        return kept_by_hour(self._scores, HOURS_KEPT)
+
+    def _scores(self, hour: int) -> NDArray[np.float64]:
+        lately, ever = self._lately_and_ever(hour)
+        return np.asarray(lately + ever / (1.0 + ever.max(initial=0)), np.float64)
+
     @cached_property
     def _kept(self) -> Callable[[int], NDArray[np.int32]]:
         return kept_by_hour(self._at, HOURS_KEPT)
@@ -141,11 +157,13 @@ class Popular:
         return bought if bought.any() else np.not_equal(self.log.kind, EventKind.HIDE)
 
     def _at(self, hour: int) -> NDArray[np.int32]:
-        lately, ever = (
-            self._counts(start, hour) for start in (hour - int(self.days * DAY_US), BEGINNING)
-        )
+        lately, ever = self._lately_and_ever(hour)
         order = np.lexsort((-ever, -lately))
         return order[ever[order] > 0].astype(np.int32)
+
+    def _lately_and_ever(self, hour: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        start = hour - int(self.days * DAY_US)
+        return self._counts(start, hour), self._counts(BEGINNING, hour)
 
     def _counts(self, start: int, end: int) -> NDArray[np.int64]:
         events = self.log.between(start, end)

@@ -27,6 +27,8 @@ class EventRecord(NamedTuple):
     text: str | None = None
     experiment_arm: str | None = None
     propensity: float | None = None
+    bundle_version: str | None = None
+    candidates: int | None = None
 
 
 class ItemRecord(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
@@ -25,7 +25,7 @@ from recsys.state.records import (
 APPLICATION_ID: Final = 0x56495452
 """Marks the file as a state store ("VITR")."""
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 BUSY_SECONDS: Final = 10.0
 
 _SCHEMA: Final = """
@@ -58,6 +58,10 @@ CREATE TABLE catalogue_changes (
   item TEXT,
   is_dated INTEGER NOT NULL
 ) STRICT;
+"""
+_SINCE_FORMAT_2: Final = """
+ALTER TABLE events ADD COLUMN bundle_version TEXT;
+ALTER TABLE events ADD COLUMN candidates INTEGER;
 """
 _EVENT_COLUMNS: Final = ", ".join(EventRecord._fields)
 _ADD_EVENT: Final = (
@@ -194,8 +198,10 @@ class SqliteStateStore:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         if not tables:
-            self._make()
+            self._in_one_step(0, self._make)
         (found,) = connection.execute("PRAGMA user_version").fetchone()
+        if found == 1:
+            found = self._in_one_step(1, self._upgrade)
         if found != FORMAT:
             raise StateError(
                 f"{self._path} has format {found}, expected {FORMAT}; "
@@ -207,18 +213,31 @@ class SqliteStateStore:
         (name,) = connection.execute("SELECT name FROM identity").fetchone()
         self._identity = str(name)
 
-    def _make(self) -> None:
-        """Make the tables in one step, unless another process has done so meanwhile."""
+    def _in_one_step(self, before: int, change: Callable[[], None]) -> int:
+        """Change the tables from the format `before`, unless another process has; gives theirs."""
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if not tables:
-            for statement in _SCHEMA.split(";"):
-                connection.execute(statement)
-            connection.execute("INSERT INTO identity VALUES (?)", [secrets.token_hex(8)])
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        (found,) = connection.execute("PRAGMA user_version").fetchone()
+        if found == before:
+            change()
+            found = FORMAT
             connection.execute(f"PRAGMA user_version = {FORMAT}")
         connection.execute("COMMIT")
+        return int(found)
+
+    def _make(self) -> None:
+        self._run(_SCHEMA)
+        self._connection.execute("INSERT INTO identity VALUES (?)", [secrets.token_hex(8)])
+        self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        self._upgrade()
+
+    def _upgrade(self) -> None:
+        """From format 1, in which events did not say which bundle chose among how many items."""
+        self._run(_SINCE_FORMAT_2)
+
+    def _run(self, script: str) -> None:
+        for statement in script.split(";"):
+            self._connection.execute(statement)
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

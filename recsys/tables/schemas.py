@@ -155,7 +155,15 @@ class Events(dy.Schema):
         allow_nan=True,
         check={"above 0, at most 1": lambda column: (column > 0) & (column <= 1)},
     )
-    """Probability with which the logging policy showed this item at this position, in (0, 1]."""
+    """Probability with which the logging policy showed this item at this position, given the items
+    above it, in (0, 1]."""
+
+    bundle_version = _text()
+    """The bundle that chose what an impression showed; two, separated by a comma, where two arms of
+    an experiment with a bundle each drafted the list."""
+
+    candidates = _whole_number(1)
+    """How many items were ranked for the list that an impression is of."""
 
 
 class Users(dy.Schema):

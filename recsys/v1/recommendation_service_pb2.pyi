@@ -19,6 +19,7 @@ class Tier(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TIER_RANKER_WITHOUT_CROSS_ENCODER: _ClassVar[Tier]
     TIER_UNAVAILABLE_ITEM: _ClassVar[Tier]
     TIER_RETRIEVAL: _ClassVar[Tier]
+    TIER_POPULARITY: _ClassVar[Tier]
 TIER_UNSPECIFIED: Tier
 TIER_RANKER: Tier
 TIER_UNKNOWN_ITEM: Tier
@@ -26,6 +27,7 @@ TIER_NEIGHBOURS: Tier
 TIER_RANKER_WITHOUT_CROSS_ENCODER: Tier
 TIER_UNAVAILABLE_ITEM: Tier
 TIER_RETRIEVAL: Tier
+TIER_POPULARITY: Tier
 
 class ItemFilter(_message.Message):
     __slots__ = ("categories", "brands", "min_price", "max_price", "exclude_item_ids", "exclude_purchased")
