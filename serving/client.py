@@ -64,6 +64,8 @@ class RecommendationClient:
         self._similar_items: Method[v1.SimilarItemsRequest, v1.SimilarItemsResponse] = (
             stub.SimilarItems
         )
+        events = v1.EventServiceStub(self._channel)
+        self._record: Method[v1.RecordEventsRequest, v1.RecordEventsResponse] = events.RecordEvents
 
     def __enter__(self) -> Self:
         return self
@@ -91,6 +93,10 @@ class RecommendationClient:
     def similar_items(self, request: v1.SimilarItemsRequest) -> v1.SimilarItemsResponse:
         """An item's neighbours."""
         return self._call(self._similar_items, request)
+
+    def record_events(self, request: v1.RecordEventsRequest) -> v1.RecordEventsResponse:
+        """Report what shoppers did; what was answered is on disk."""
+        return self._call(self._record, request)
 
     def _call(self, method: Method[Request, Response], request: Request) -> Response:
         try:

@@ -92,7 +92,7 @@ def simulate(
         dataset=out,
         seed=seed,
         users=config.users,
-        items=config.items,
+        items=items.height,
         new_items_per_week=arrivals / -(-config.days // 7),
         events={name: counts[name] for name in EVENT_TYPES},
         click_rate=counts["click"] / max(counts["impression"], 1),

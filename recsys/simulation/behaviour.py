@@ -24,8 +24,8 @@ _SHORTEST_WAVE, _LONGEST_WAVE = 120.0, 360.0
 class Behaviour:
     """Click, cart and purchase probabilities of every shopper and item on every day.
 
-    The affinity is `(taste + drift(day)) · features + appeal`, minus the shopper's mean over the
-    catalogue without drift and appeal, so that 0 is an average item for everyone.
+    The affinity is `(taste(day) + drift(day)) · features + appeal`, minus the shopper's mean over
+    the catalogue without drift and appeal, so that 0 is an average item for everyone.
 
     Attributes:
         config: intercepts, slopes and rates.
@@ -45,24 +45,47 @@ class Behaviour:
         self, users: NDArray[np.int64], items: NDArray[np.int64], day: float
     ) -> NDArray[np.float32]:
         """float32 (n, m): every user row against every item row."""
-        taste = self.shoppers.taste[users] + self.drift(day)
-        scores = taste @ self.catalogue.features[items].T
-        mean = self.mean_affinity[users][:, None]
+        taste = self.taste(users, day)
+        scores = (taste + self.drift(day)) @ self.catalogue.features[items].T
+        mean = self.mean_affinity(users, day)[:, None]
         return np.asarray(scores + self.catalogue.appeal[items] - mean, np.float32)
 
     def pair_affinity(
         self, users: NDArray[np.int64], items: NDArray[np.int64], day: float
     ) -> NDArray[np.float32]:
         """float32 (n,): the i-th user row against the i-th item row."""
-        taste = self.shoppers.taste[users] + self.drift(day)
-        scores = np.einsum("nd,nd->n", taste, self.catalogue.features[items])
-        mean = self.mean_affinity[users]
+        taste = self.taste(users, day)
+        scores = np.einsum("nd,nd->n", taste + self.drift(day), self.catalogue.features[items])
+        mean = self.mean_affinity(users, day)
         return np.asarray(scores + self.catalogue.appeal[items] - mean, np.float32)
 
+    def taste(self, users: NDArray[np.int64], day: float) -> NDArray[np.float32]:
+        """float32 (n, FEATURE_COUNT): what features add for shoppers on a day, without drift."""
+        return self._turned(self.shoppers.taste, self.shoppers.later_taste, users, day)
+
+    def mean_affinity(self, users: NDArray[np.int64], day: float) -> NDArray[np.float32]:
+        """float32 (n,): a shopper's mean over the catalogue, without drift and appeal."""
+        return self._turned(*self._mean_affinities, users, day)
+
     @cached_property
-    def mean_affinity(self) -> NDArray[np.float32]:
-        """float32 (users,): a shopper's mean over the catalogue, without drift and appeal."""
-        return np.asarray(self.shoppers.taste @ self.catalogue.features.mean(axis=0), np.float32)
+    def _mean_affinities(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """float32 (users,) of the first tastes and of the later ones."""
+        mean = self.catalogue.features.mean(axis=0)
+        first, later = self.shoppers.taste @ mean, self.shoppers.later_taste @ mean
+        return np.asarray(first, np.float32), np.asarray(later, np.float32)
+
+    def _turned(
+        self,
+        first: NDArray[np.float32],
+        later: NDArray[np.float32],
+        users: NDArray[np.int64],
+        day: float,
+    ) -> NDArray[np.float32]:
+        if not self.config.taste_turn_days:
+            return first[users]
+        angle = np.float32(np.pi / 2 * day / self.config.taste_turn_days)
+        turned = np.cos(angle) * first[users] + np.sin(angle) * later[users]
+        return np.asarray(turned, np.float32)
 
     def drift(self, day: float) -> NDArray[np.float32]:
         """float32 (FEATURE_COUNT,): what season and fashion add for everyone on a day.

@@ -67,6 +67,11 @@ class Catalogue:
         """float64 (items,): mean days until used up; 0 for what lasts."""
         return np.array([kind.rebuy_days for kind in PRODUCT_TYPES], np.float64)[self.kind]
 
+    @cached_property
+    def further_pieces(self) -> NDArray[np.float64]:
+        """float64 (items,): mean number of pieces bought at once beyond the first."""
+        return np.where(self.rebuy_days > 0, 0.5, 0.1)
+
     def table(self, start: datetime) -> pl.DataFrame:
         """The `items` table; `start` is midnight UTC of the first day."""
         opening = start + timedelta(hours=OPENING_HOUR)
@@ -158,9 +163,9 @@ def _draw_arrivals(config: SimulationConfig, rng: np.random.Generator) -> NDArra
     created = -rng.integers(1, _OLDEST_DAYS + 1, size=config.items)
     order = rng.permutation(config.items)
     late = order[max(1, round(config.launch_share * config.items)) :]
-    weeks = -(-config.days // 7)
+    weeks = -(-config.all_days // 7)
     day = 7 * (np.arange(len(late)) % weeks) + rng.integers(7, size=len(late))
-    created[late] = np.minimum(day, config.days - 1)
+    created[late] = np.minimum(day, config.all_days - 1)
     return created
 
 

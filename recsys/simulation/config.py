@@ -62,6 +62,10 @@ class BehaviourConfig(_Section):
     appeal: float = Field(default=0.3, ge=0)
     """Standard deviation of what an item has that its text does not say."""
 
+    taste_turn_days: float = Field(default=0.0, ge=0)
+    """Days in which the tastes of every shopper turn into unrelated ones, a quarter of a circle;
+    they turn on after that. 0 keeps them. What is searched for does not turn."""
+
     season_strength: float = Field(default=0.6, ge=0)
     """Amplitude of the yearly wave of seasonal uses."""
 
@@ -111,11 +115,16 @@ class SimulationConfig(_Section):
     days: int = Field(default=84, ge=1)
     """Days simulated."""
 
+    later_days: int = Field(default=0, ge=0)
+    """Days after those in which items arrive and shoppers join as before, for visitors who drive a
+    server on; their items are not in the dataset."""
+
     start: date = date(2026, 1, 5)
     """First day; days begin at midnight UTC."""
 
     launch_share: float = Field(default=0.6, gt=0, le=1)
-    """Share of the items that are there on the first day; the others come evenly over the weeks."""
+    """Share of the items that are there on the first day; the others come evenly over the weeks,
+    those of `later_days` included."""
 
     joining_share: float = Field(default=0.3, ge=0, le=1)
     """Share of the shoppers who join after the first day, at an even pace."""
@@ -128,3 +137,8 @@ class SimulationConfig(_Section):
 
     behaviour: BehaviourConfig = BehaviourConfig()
     """How shoppers respond."""
+
+    @property
+    def all_days(self) -> int:
+        """Days in which items arrive and shoppers join."""
+        return self.days + self.later_days

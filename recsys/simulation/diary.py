@@ -17,7 +17,7 @@ from recsys.simulation.config import SimulationConfig
 from recsys.simulation.policy import Page, fill_lists, item_weights
 from recsys.simulation.product_types import DEPARTMENTS
 from recsys.simulation.rebuys import RebuyPlan
-from recsys.simulation.responses import Slots, draw_click_times, draw_responses, lay_out
+from recsys.simulation.responses import Slots, draw_acts, lay_out
 from recsys.simulation.texts import review_text
 from recsys.simulation.visits import SECOND, Visits, draw_visits
 
@@ -83,23 +83,12 @@ class Diary:
         self, slots: Slots, visits: Visits, day: int, rng: np.random.Generator
     ) -> pl.DataFrame:
         """Impressions and what follows them."""
-        done = draw_responses(self._behaviour, slots, day, rng)
-        click_time = draw_click_times(slots, rng)
-        cart_time = click_time + rng.integers(15 * SECOND, 60 * SECOND, len(click_time))
-        buy_time = cart_time + rng.integers(60 * SECOND, 300 * SECOND, len(click_time))
-        share_time = click_time + rng.integers(5 * SECOND, 15 * SECOND, len(click_time))
-        followed = {
-            "click": (done.clicked, click_time),
-            "hide": (done.hidden, click_time),
-            "share": (done.shared, share_time),
-            "add_to_cart": (done.carted, cart_time),
-            "purchase": (done.purchased, buy_time),
-        }
+        acts = draw_acts(self._behaviour, slots, day, rng)
         shown = _slot_frame(slots, visits).with_columns(propensity=slots.propensity)
         frames = [shown.with_columns(event_type=pl.lit("impression"))]
         base = shown.drop("propensity")
-        for name, (happened, time) in followed.items():
-            frame = base.with_columns(time=time, event_type=pl.lit(name)).filter(happened)
+        for name, act in acts.items():
+            frame = base.with_columns(time=act.time, event_type=pl.lit(name)).filter(act.happened)
             frames.append(self._priced(frame, rng) if name == "purchase" else frame)
         return pl.concat(frames, how="diagonal")
 
@@ -130,7 +119,7 @@ class Diary:
     def _priced(self, purchases: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
         """Add price and quantity; consumables are bought in larger numbers."""
         catalogue, item = self._behaviour.catalogue, purchases["item"].to_numpy()
-        more = rng.poisson(np.where(catalogue.rebuy_days[item] > 0, 0.5, 0.1))
+        more = rng.poisson(catalogue.further_pieces[item])
         quantity = pl.Series(1 + more, dtype=pl.Int32)
         return purchases.with_columns(price=catalogue.price[item], quantity=quantity)
 

@@ -85,6 +85,37 @@ def draw_responses(
     )
 
 
+@dataclass(frozen=True)
+class Act:
+    """What shoppers do with shown items besides passing them over.
+
+    Attributes:
+        happened: bool (m,), on which slots.
+        time: int64 (m,), when, microseconds since midnight; it counts where the act happened.
+    """
+
+    happened: NDArray[np.bool_]
+    time: NDArray[np.int64]
+
+
+def draw_acts(
+    behaviour: Behaviour, slots: Slots, day: int, rng: np.random.Generator
+) -> dict[str, Act]:
+    """Draw what follows on each slot and when; by event type, in the order of a session."""
+    done = draw_responses(behaviour, slots, day, rng)
+    click_time = draw_click_times(slots, rng)
+    cart_time = click_time + rng.integers(15 * SECOND, 60 * SECOND, len(click_time))
+    buy_time = cart_time + rng.integers(60 * SECOND, 300 * SECOND, len(click_time))
+    share_time = click_time + rng.integers(5 * SECOND, 15 * SECOND, len(click_time))
+    return {
+        "click": Act(done.clicked, click_time),
+        "hide": Act(done.hidden, click_time),
+        "share": Act(done.shared, share_time),
+        "add_to_cart": Act(done.carted, cart_time),
+        "purchase": Act(done.purchased, buy_time),
+    }
+
+
 def draw_click_times(slots: Slots, rng: np.random.Generator) -> NDArray[np.int64]:
     """int64 (m,): when each slot would be clicked, some seconds after the one above it."""
     pause = rng.integers(2 * SECOND, 4 * SECOND, len(slots.time))

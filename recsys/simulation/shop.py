@@ -21,6 +21,7 @@ from recsys.simulation.config import SimulationConfig
 from recsys.simulation.diary import Diary
 from recsys.simulation.oracle import LastPurchases, exposure, last_purchases, rebuy_probability
 from recsys.simulation.shoppers import make_shoppers
+from recsys.simulation.visitors import Visitors
 
 ORACLE_FILE: Final = "oracle.json"
 _VERSION: Final = 1
@@ -90,9 +91,16 @@ class SimulatedShop:
         """The shoppers' ids by row, sorted."""
         return self._behaviour.shoppers.user_ids
 
-    def items(self) -> pl.DataFrame:
-        """The `items` table, arrivals of all days included (`created_at` says from when)."""
-        return self._behaviour.catalogue.table(self._start)
+    def items(self, until_day: int | None = None) -> pl.DataFrame:
+        """The `items` table (`created_at` says from when an item is there).
+
+        Args:
+            until_day: items that arrive on this day or later are left out; None takes those of all
+                days simulated, and leaves out those of the later ones.
+        """
+        table = self._behaviour.catalogue.table(self._start)
+        until = self.config.days if until_day is None else until_day
+        return table.filter(pl.lit(self._behaviour.catalogue.created_day < until))
 
     def users(self) -> pl.DataFrame:
         """The `users` table: `user_id` and `joined_at`."""
@@ -106,6 +114,10 @@ class SimulatedShop:
         diary = Diary(self.config, self.seed, self._behaviour)
         return (diary.next_day(day) for day in range(self.config.days))
 
+    def visitors(self, seed: int, purchases: LastPurchases) -> Visitors:
+        """The shoppers, for a shop front of another's making; see `Visitors`."""
+        return Visitors(self.config, (self.seed, seed), self._behaviour, purchases)
+
     def day_of(self, moment: datetime) -> float:
         """Days from the shop's first midnight to a moment; negative before it.
 
@@ -115,6 +127,10 @@ class SimulatedShop:
         if moment.tzinfo is None:
             raise DataError(f"{moment} has no time zone; give one, such as UTC")
         return (moment - self._start) / timedelta(days=1)
+
+    def moment(self, day: int) -> datetime:
+        """Midnight UTC of a day, the inverse of `day_of`."""
+        return self._start + timedelta(days=day)
 
     def user_rows(self, user_ids: Sequence[str]) -> NDArray[np.int64]:
         """int64 (n,): the row of each shopper.

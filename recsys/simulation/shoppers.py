@@ -45,7 +45,8 @@ class Shoppers:
 
     Attributes:
         user_ids: the ids.
-        taste: float32 (users, FEATURE_COUNT), what a feature adds to the affinity.
+        taste: float32 (users, FEATURE_COUNT), what a feature adds to the affinity on day 0.
+        later_taste: float32 of the same shape, what tastes turn into; no rows where they don't.
         type_choice: float64 (users, types), what searches are for; rows sum to 1.
         department_choice: float64 (users, departments), the same for department pages.
         value_choice: the same for the values of each facet that a search may name.
@@ -55,6 +56,7 @@ class Shoppers:
 
     user_ids: tuple[str, ...]
     taste: NDArray[np.float32]
+    later_taste: NDArray[np.float32]
     type_choice: NDArray[np.float64]
     department_choice: NDArray[np.float64]
     value_choice: dict[str, NDArray[np.float64]]
@@ -72,6 +74,7 @@ def make_shoppers(config: SimulationConfig, seed: int) -> Shoppers:
     scale = config.sessions_per_day / _ACTIVITY_SHAPE
     return Shoppers(
         user_ids=tuple(f"U{row:0{width}d}" for row in range(count)),
+        later_taste=_draw_later_tastes(config, seed),
         taste=liking * _facet_weights(count, behaviour.taste_strength, rng),
         type_choice=_softmax(types),
         department_choice=_softmax(types) @ np.eye(len(DEPARTMENTS))[DEPARTMENT_OF_TYPE],
@@ -83,6 +86,15 @@ def make_shoppers(config: SimulationConfig, seed: int) -> Shoppers:
         visits_per_day=rng.gamma(_ACTIVITY_SHAPE, scale, count),
         joined_day=_draw_joining(config, rng),
     )
+
+
+def _draw_later_tastes(config: SimulationConfig, seed: int) -> NDArray[np.float32]:
+    """Independent of the first ones and of the same distribution."""
+    if not config.behaviour.taste_turn_days:
+        return np.zeros((0, FEATURE_COUNT), np.float32)
+    rng = np.random.default_rng([seed, 5])
+    liking = _draw_likings(config.users, config.behaviour, rng)
+    return liking * _facet_weights(config.users, config.behaviour.taste_strength, rng)
 
 
 def columns(facet: str) -> slice:
@@ -122,7 +134,7 @@ def _facet_weights(count: int, strength: float, rng: np.random.Generator) -> NDA
 
 def _draw_joining(config: SimulationConfig, rng: np.random.Generator) -> NDArray[np.int64]:
     later = rng.random(config.users) < config.joining_share
-    return np.where(later, rng.integers(config.days, size=config.users), 0)
+    return np.where(later, rng.integers(config.all_days, size=config.users), 0)
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     # name: (module under serving.cli with an `app`, one-line help), in pipeline order
     "demo": ("demo", "Simulate a shop and take it through every stage, on a small budget."),
     "import": ("import_dataset", "Turn published data into a dataset."),
-    "simulate": ("simulate", "Make the dataset of a simulated shop."),
+    "simulate": ("simulate", "Make a simulated shop, or let its shoppers visit a server."),
     "validate": ("validate", "Check a dataset against the contract."),
     "train": ("train", "Fine-tune, index, learn to rank, publish a bundle."),
     "index": ("index", "Bring the current bundle up to the catalogue and the events."),
