@@ -246,10 +246,17 @@ def test_a_new_item_without_its_text_is_refused(
         CatalogueUpdate(contents, change).apply()
 
 
-def test_an_empty_catalogue_is_refused(trained_shop: TrainedShop, contents: Contents) -> None:
-    change = CatalogueChange.to(trained_shop.tables.items.clear())
-    with pytest.raises(ModelError, match="empty"):
-        CatalogueUpdate(contents, change).apply()
+def test_an_emptied_catalogue_takes_its_items_back(
+    trained_shop: TrainedShop, contents: Contents
+) -> None:
+    items = trained_shop.tables.items
+    back = change_to(items, trained_shop)
+    expected = from_nothing(contents, back)
+    nothing = items.clear()
+    for change in (change_to(nothing, trained_shop), CatalogueChange.to(nothing)):
+        emptied = CatalogueUpdate(contents, change).apply()
+        assert emptied.catalogue.item_ids == emptied.texts.index.item_ids == ()
+        assert_same(CatalogueUpdate(emptied, back).apply(), expected)
 
 
 def test_a_bundle_that_kept_nothing_for_updates_says_so(

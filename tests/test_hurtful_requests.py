@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import unicodedata
 from collections.abc import Iterator
 
 import grpc
 import numpy as np
 import pytest
+from log_lines import lines
 from shelf_ranker import ShelfRanker
-from shelf_server import Call, refusal, running
+from shelf_server import Call, refusal, running, until
 from trained_shop import UNTIL, TrainedShop
 
 from recsys import v1
@@ -64,12 +66,19 @@ def test_an_unknown_shopper_gets_everybodys_list_and_is_counted(
     before = unknown(server, "shopper")
     nobody = answer(call)
     stranger = answer(call, user_id="never-seen")
-    known = answer(call, user_id=trained_shop.shoppers[0])
+    known = (answer(call, user_id=user) for user in sorted(trained_shop.shoppers)[:3])
     assert_sound(stranger, trained_shop)
     assert list(stranger.items) == list(nobody.items)
     assert list(stranger.degraded) == []
-    assert list(known.items) != list(nobody.items)
+    assert all(list(own.items) != list(nobody.items) for own in known)
     assert unknown(server, "shopper") == before + 1
+    ids = trained_shop.tables.items["item_id"][:9].to_list()
+    ranked = [
+        call.stub.Rank(v1.RankRequest(item_ids=ids, user_id=user, as_of=UNTIL), timeout=30.0)
+        for user in ("", "never-seen")
+    ]
+    assert list(ranked[0].items) == list(ranked[1].items)
+    assert unknown(server, "shopper") == before + 2
 
 
 def test_unknown_items_count_for_nothing_and_are_counted(
@@ -82,11 +91,38 @@ def test_unknown_items_count_for_nothing_and_are_counted(
     assert list(found.items) == list(plain.items)
     assert unknown(server, "item") == before + 2
     assert_sound(found, trained_shop)
+    known = trained_shop.tables.items["item_id"][0]
+    beside_it, alone = (answer(call, context_item_ids=[known, *more]) for more in (["none"], []))
+    assert list(beside_it.items) == list(alone.items)
+    assert list(alone.items) != list(plain.items)
+    assert unknown(server, "item") == before + 3
+
+
+def test_unknown_candidates_come_last_flagged_and_counted(
+    served: tuple[Server, Call], trained_shop: TrainedShop
+) -> None:
+    server, call = served
+    before = unknown(server, "item")
+    known = trained_shop.tables.items.filter("available")["item_id"][:3].to_list()
+
+    def rank(*ids: str) -> list[v1.RankedItem]:
+        request = v1.RankRequest(item_ids=ids, user_id="never-seen", as_of=UNTIL)
+        return list(call.stub.Rank(request, timeout=30.0).items)
+
+    alone = rank(*known)
+    assert unknown(server, "item") == before
+    mixed = rank("no such", known[0], "nor this", *known[1:])
+    assert mixed[:3] == alone
+    assert [(item.item_id, item.tier) for item in mixed[3:]] == [
+        ("no such", v1.Tier.TIER_UNKNOWN_ITEM),
+        ("nor this", v1.Tier.TIER_UNKNOWN_ITEM),
+    ]
+    assert unknown(server, "item") == before + 2
 
 
 @pytest.mark.parametrize("query", HURTFUL, ids=range(len(HURTFUL)))
-def test_any_query_is_answered(
-    served: tuple[Server, Call], trained_shop: TrainedShop, query: str
+def test_any_query_is_answered_and_logged_as_two_lines(
+    served: tuple[Server, Call], trained_shop: TrainedShop, query: str, log: io.StringIO
 ) -> None:
     found = answer(served[1], query=query, page_size=20)
     assert_sound(found, trained_shop, 20)
@@ -96,6 +132,17 @@ def test_any_query_is_answered(
         timeout=30.0,
     )
     assert len(ranked.items) == 2
+    until(lambda: log.getvalue().count("\n") >= 2)
+    assert [(line["event"], line["code"]) for line in lines(log)] == [("call", "OK")] * 2
+
+
+@pytest.mark.parametrize("text", HURTFUL[1:], ids=range(1, len(HURTFUL)))
+def test_any_id_is_one_that_nothing_is_known_of(served: tuple[Server, Call], text: str) -> None:
+    id_ = text[:200]
+    found = answer(served[1], user_id=id_, session_id=id_, context_item_ids=[id_])
+    assert list(found.items) == list(answer(served[1]).items)
+    (ranked,) = served[1].stub.Rank(v1.RankRequest(item_ids=[id_], as_of=UNTIL)).items
+    assert (ranked.item_id, ranked.tier) == (id_, v1.Tier.TIER_UNKNOWN_ITEM)
 
 
 @pytest.mark.parametrize("query", HURTFUL[:2], ids=["empty", "blank"])
@@ -115,12 +162,15 @@ def test_a_query_means_the_same_in_every_normal_form(
         assert list(other.items) == list(composed.items)
 
 
+ADMIN = v1.admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
+
+
 @pytest.mark.parametrize(
     "method",
     [
-        "/recsys.v1.AdminService/GetStatus",
-        "/recsys.v1.AdminService/ActivateBundle",
+        *(f"/{ADMIN.full_name}/{method.name}" for method in ADMIN.methods),
         "/grpc.channelz.v1.Channelz/GetServers",
+        "/grpc.channelz.v1.Channelz/GetTopChannels",
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
     ],

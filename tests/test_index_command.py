@@ -16,20 +16,22 @@ import polars as pl
 import pytest
 from random_shop import unit_rows
 from rich.progress import Progress
+from shelf_server import running
 from trained_shop import UNTIL, TrainedShop
 
+from recsys import v1
 from recsys.bundle import Registry, indexer_lock
 from recsys.errors import (
     BundleCorruptError,
     BundleError,
     DataError,
-    EmptyTableError,
     ModelError,
     RegistryBusyError,
 )
 from recsys.recommender import GOLDEN, Contents, load_golden, save_golden
 from recsys.tables import write_dataset
 from serving.cli.main import main
+from serving.loading import open_recommender
 from training import index_catalogue as job
 from training.index_catalogue import IndexOptions, IndexSummary, index_catalogue
 from training.index_checks import Sizes, check_contents, check_size
@@ -202,11 +204,31 @@ def test_too_few_items_are_refused() -> None:
         check_size(100, 131, Sizes())
 
 
-def test_an_empty_catalogue_is_refused(shop: Shop) -> None:
+def test_an_empty_catalogue_is_refused_unless_allowed_and_then_served_without_an_item(
+    shop: Shop,
+) -> None:
+    before = Contents.load(shop.trained.bundle)
     shop.write(shop.items.clear())
-    with pytest.raises((EmptyTableError, DataError)):
-        shop.index(sizes=Sizes(overridden=True))
+    with pytest.raises(BundleError, match=r"has 0 items, expected at least 1.*allow-size-change"):
+        shop.index()
     assert Registry(shop.registry).versions() == ["v000001"]
+    summary = shop.index(sizes=Sizes(overridden=True))
+    assert (summary.items, summary.deleted) == (0, len(shop.items))
+    assert "0 items" in summary.overridden[0]
+    recommender = open_recommender(shop.registry)
+    with running(recommender) as (_, call):
+        for asked in ({}, {"user_id": shop.trained.shoppers[0]}, {"query": "red mug"}):
+            answer = call.recommend(30.0, page_size=200, explain=True, as_of=UNTIL, **asked)
+            assert (answer.bundle_version, list(answer.items)) == (summary.version, [])
+        ranked = call.stub.Rank(v1.RankRequest(item_ids=["a"], query="mug", as_of=UNTIL))
+        assert [(item.item_id, item.tier) for item in ranked.items] == [
+            ("a", v1.Tier.TIER_UNKNOWN_ITEM)
+        ]
+    shop.write(shop.items)
+    with pytest.raises(BundleError, match="80 items, all new against the 0 in service"):
+        shop.index()
+    assert shop.index(sizes=Sizes(overridden=True)).added == len(shop.items)
+    np.testing.assert_array_equal(shop.served().texts.vectors, before.texts.vectors)
 
 
 def test_without_a_bundle_it_says_to_train_first(

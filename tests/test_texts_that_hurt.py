@@ -143,6 +143,18 @@ def test_what_is_taken_is_ranked_shown_and_compared(recommender: Recommender, it
     assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-4)
 
 
+@pytest.mark.parametrize("item_id", ["emoji alone", "marks alone", "unseen"])
+def test_items_without_a_readable_text_are_ranked_by_all_else(
+    recommender: Recommender, trained_shop: TrainedShop, item_id: str
+) -> None:
+    others = ("free", "emoji alone", "marks alone", "unseen", *trained_shop.tables.items["item_id"])
+    for user in ("", trained_shop.shoppers[0]):
+        request = RankRequest(others, user_id=user, context_item_ids=(item_id,), explain=True)
+        scores = {item.item_id: item.score for item in recommender.rank(request).items}
+        assert all(map(math.isfinite, scores.values()))
+        assert len(set(scores.values())) > len(scores) / 4
+
+
 def test_other_normal_forms_of_a_text_get_the_same_score(recommender: Recommender) -> None:
     answer = recommender.rank(RankRequest(("composed", "decomposed"), query="a creme bowl"))
     first, second = answer.items

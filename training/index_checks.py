@@ -27,7 +27,7 @@ class Sizes:
     Attributes:
         most_change: share by which it may grow or shrink against the bundle in service.
         min_items: fewest items.
-        overridden: let everything through that has an item.
+        overridden: let everything through, be it without an item.
     """
 
     most_change: float = 0.3
@@ -50,10 +50,10 @@ def check_size(before: int, now: int, sizes: Sizes) -> tuple[str, ...]:
     found = []
     if now < sizes.min_items:
         found.append(f"the catalogue has {now} items, expected at least {sizes.min_items}")
-    change = now / before - 1
     if abs(now - before) > sizes.most_change * before:
+        change = f"{now / before - 1:+.0%}" if before else "all new"
         found.append(
-            f"the catalogue has {now} items, {change:+.0%} against the {before} in service; "
+            f"the catalogue has {now} items, {change} against the {before} in service; "
             f"expected at most {sizes.most_change:.0%} more or less"
         )
     if found and not sizes.overridden:
@@ -107,7 +107,12 @@ def measured_recall(index: VectorIndex, vectors: NDArray[np.float32], seed: int)
         index: over the vectors.
         vectors: float32 (items, d), unit rows.
         seed: of the sample.
+
+    Returns:
+        1 where there is no vector to find.
     """
+    if not len(vectors):
+        return 1.0
     rng = np.random.default_rng([seed, 7])
     sample = vectors[rng.permutation(len(vectors))[:SAMPLE]]
     depth = min(DEPTH, len(vectors))

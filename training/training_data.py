@@ -102,10 +102,10 @@ def read_shop_data(folder: Path, until: datetime | None, not_before: datetime = 
         not_before: without `until`, the earliest cut.
 
     Raises:
-        DataError: a table is missing or wrong, or there is no item.
+        DataError: a table is missing or wrong.
     """
     dataset = Dataset(folder)
-    items = dataset.items().sort("item_id")
+    items = dataset.items(may_be_empty=True).sort("item_id")
     events = dataset.scan_events()
     if until is not None:
         events = events.filter(pl.col("event_time") < until)

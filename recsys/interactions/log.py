@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from recsys.errors import EmptyTableError
 from recsys.interactions.event_columns import optional_column, row_of
 from recsys.interactions.histories import EventKind, Histories
 from recsys.interactions.impressions import CLICK_TYPES, Impressions, ShownItems
@@ -60,13 +59,8 @@ class InteractionLog:
         Args:
             item_ids: the catalogue's ids, any order.
             events: rows of the `events` contract; optional columns may be missing.
-
-        Raises:
-            EmptyTableError: the catalogue is empty.
         """
         catalogue = item_ids.unique().sort()
-        if catalogue.is_empty():
-            raise EmptyTableError("the items table has no rows; a log needs a catalogue")
         frame = _numbered(catalogue, events)
         users = frame["user_id"].unique().sort()
         frame = frame.with_columns(row_of("user_id", users).alias("user"))

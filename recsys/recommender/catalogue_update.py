@@ -165,7 +165,7 @@ class CatalogueUpdate:
 
         Raises:
             ModelError: the bundle was trained before updates were possible, a new item comes
-                without its text, the catalogue is empty, or an encoder gives no proper vector for
+                without its text, or an encoder gives no proper vector for
                 an item; it is named.
         """
         change, old = self.change, self.contents
@@ -222,8 +222,6 @@ class CatalogueUpdate:
     @cached_property
     def _rows(self) -> CarriedRows:
         """By id and text."""
-        if not self._ids:
-            raise ModelError("the catalogue is empty; a bundle needs at least one item")
         given = np.array([item in self.change.texts for item in self._ids], np.bool_)
         there = self._kept.origin >= 0
         if self.anew or self.upkeep.models != self.reader.models:

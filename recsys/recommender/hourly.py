@@ -48,8 +48,7 @@ class HourlyCounts:
 
 def _demand(counts: ItemStatistics, neighbours: ItemNeighbours) -> dict[str, NDArray[np.float32]]:
     week, month, quarter = (
-        neighbours.mean_over(counts.purchases[WINDOW_DAYS.index(days)], DEMAND_NEIGHBOURS)
-        / max(float(counts.purchases[WINDOW_DAYS.index(days)].mean()), 1e-9)
+        _against_average(counts.purchases[WINDOW_DAYS.index(days)], neighbours)
         for days in (7, 30, 90)
     )
     return {
@@ -57,3 +56,11 @@ def _demand(counts: ItemStatistics, neighbours: ItemNeighbours) -> dict[str, NDA
         "neighbours_trend": np.log((month + SMOOTHING) / (quarter + SMOOTHING)),
         "neighbours_trend_7d": np.log((week + SMOOTHING) / (month + SMOOTHING)),
     }
+
+
+def _against_average(
+    purchases: NDArray[np.float32], neighbours: ItemNeighbours
+) -> NDArray[np.float32]:
+    """(items,): what an item's neighbours sell, as a multiple of what an item sells on average."""
+    average = float(purchases.mean()) if len(purchases) else 0.0
+    return neighbours.mean_over(purchases, DEMAND_NEIGHBOURS) / max(average, 1e-9)

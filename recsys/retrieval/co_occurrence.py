@@ -190,8 +190,9 @@ def bm25_weighted(counts: Matrix) -> Matrix:
     """
     weighted = counts.copy()
     size = np.bincount(counts.indices, counts.data, minlength=counts.shape[1])
-    length = (1 - BM25_B) + BM25_B * size / max(float(size.mean()), 1e-9)
-    rarity = np.log(counts.shape[1]) - np.log1p(np.diff(counts.indptr))
+    mean = size.sum() / max(len(size), 1)
+    length = (1 - BM25_B) + BM25_B * size / max(float(mean), 1e-9)
+    rarity = np.log(max(counts.shape[1], 1)) - np.log1p(np.diff(counts.indptr))
     saturated = counts.data * (BM25_K1 + 1) / (BM25_K1 * length[counts.indices] + counts.data)
     weighted.data = (saturated * np.repeat(rarity, np.diff(counts.indptr))).astype(np.float32)
     return weighted
@@ -202,7 +203,7 @@ def nearest_columns(weighted: Matrix, limit: int) -> ItemNeighbours:
     items = weighted.shape[1]
     columns = weighted.T.tocsr()
     parts = []
-    for first in range(0, items, ROWS_PER_CHUNK):
+    for first in range(0, max(items, 1), ROWS_PER_CHUNK):
         product = strongest((columns[first : first + ROWS_PER_CHUNK] @ weighted).tocsr(), limit)
         entries = Entries(product.row + first, product.col, product.data)
         parts.append(ItemNeighbours.from_entries(entries, items, limit))

@@ -79,7 +79,7 @@ class VectorIndex:
             seed: of the lists' k-means and of the sample that recall is measured on.
 
         Raises:
-            ModelError: no rows, rows and ids differ in number, or a value is not finite.
+            ModelError: rows and ids differ in number, or a value is not finite.
         """
         _check(item_ids, vectors)
         vectors = np.ascontiguousarray(vectors, np.float32)
@@ -190,7 +190,7 @@ class VectorIndex:
         width = min(k, len(self.item_ids))
         rows = np.empty((len(queries), width), np.int64)
         scores = np.empty((len(queries), width), np.float32)
-        for first in range(0, len(queries), block):
+        for first in range(0, len(queries) if width else 0, block):
             part = np.ascontiguousarray(queries[first : first + block], np.float32)
             found = self._index.search(part, width)
             scores[first : first + block], rows[first : first + block] = found
@@ -200,9 +200,9 @@ class VectorIndex:
 
 
 def _check(item_ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
-    if vectors.ndim != MATRIX or not 0 < len(vectors) == len(item_ids):
+    if vectors.ndim != MATRIX or len(vectors) != len(item_ids):
         raise ModelError(
-            f"an index needs one vector for each item and at least one; "
+            f"an index needs one vector for each item; "
             f"found {len(item_ids)} items and vectors of shape {vectors.shape}"
         )
     _check_finite(vectors, "vector of item")

@@ -48,13 +48,17 @@ class Dataset:
         optional = (self.table(name) for name in ("users", "merchandising"))
         return [self._required("items"), self._required("events"), *filter(None, optional)]
 
-    def scan_items(self) -> pl.LazyFrame:
+    def scan_items(self, *, may_be_empty: bool = False) -> pl.LazyFrame:
         """The catalogue; of several rows with one `item_id` the first.
+
+        Args:
+            may_be_empty: accept a table without a row.
 
         Raises:
             DataError: the table is missing, empty, damaged, or lacks or mistypes a column.
         """
-        return self._required("items").scan().unique("item_id", keep="first", maintain_order=True)
+        items = self._required("items").scan(may_be_empty=may_be_empty)
+        return items.unique("item_id", keep="first", maintain_order=True)
 
     def scan_events(self) -> pl.LazyFrame:
         """The events, in the order of the files; repeated `event_id`s are still in it.
@@ -72,10 +76,10 @@ class Dataset:
         """
         return self._optional("users")
 
-    def items(self) -> pl.DataFrame:
+    def items(self, *, may_be_empty: bool = False) -> pl.DataFrame:
         """`scan_items`, read into memory."""
         with readable(self.folder):
-            return self.scan_items().collect()
+            return self.scan_items(may_be_empty=may_be_empty).collect()
 
     def merchandising(self) -> pl.DataFrame:
         """The shop's rules for pages, the first row of each `rule_id`; no row without such a table.

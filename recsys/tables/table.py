@@ -55,8 +55,11 @@ class Table:
         }
         return tuple(sorted(names))
 
-    def conformed(self) -> pl.LazyFrame:
+    def conformed(self, *, may_be_empty: bool = False) -> pl.LazyFrame:
         """All rows, in the types of `conform`; what `row_rules` are evaluated on.
+
+        Args:
+            may_be_empty: accept a table without a row, as for those of `MAY_BE_EMPTY`.
 
         Raises:
             EmptyTableError, FileFormatError, MissingColumnError, ColumnTypeError
@@ -65,17 +68,20 @@ class Table:
             conform(raw, self.schema, str(part))
             for raw, part in zip(self._raw(), self.parts, strict=True)
         ]
-        if self.rows == 0 and self.name not in MAY_BE_EMPTY:
+        if self.rows == 0 and not may_be_empty and self.name not in MAY_BE_EMPTY:
             raise EmptyTableError(f"the {self.name} table has no rows: {self.parts[0]}")
         return frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed")
 
-    def scan(self) -> pl.LazyFrame:
+    def scan(self, *, may_be_empty: bool = False) -> pl.LazyFrame:
         """The rows that keep all rules, in the contract's types.
+
+        Args:
+            may_be_empty: as in `conformed`.
 
         Raises:
             EmptyTableError, FileFormatError, MissingColumnError, ColumnTypeError
         """
-        frame = self.conformed()
+        frame = self.conformed(may_be_empty=may_be_empty)
         rules = row_rules(self.schema, frame.collect_schema().names())
         return contract_types(frame.filter(pl.all_horizontal(*rules.values())), self.schema)
 

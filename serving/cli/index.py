@@ -32,7 +32,7 @@ def index(  # noqa: PLR0913
         bool,
         typer.Option(
             "--allow-size-change",
-            help="Publish although the catalogue grew or shrank by over 30 %; logged.",
+            help="Publish although it grew or shrank by over 30 %, or has no item left; logged.",
         ),
     ] = False,
     rebuild: Annotated[
