@@ -85,6 +85,40 @@ def test_what_becomes_current_is_served_with_its_own_golden_answers(registry: Re
         assert "v000002" not in opened, "the old bundle's folder is still held"
 
 
+def test_arms_answer_from_bundles_of_their_own_until_no_arm_names_them(
+    registry: Registry, tmp_path: Path
+) -> None:
+    registry.activate("v000001")
+    file = tmp_path / "experiments.toml"
+    file.write_text(
+        '[[experiments]]\nname = "bundle"\n'
+        'arms = [{ name = "now" }, { name = "next", bundle = "v000002" }]\n'
+    )
+    settings = SETTINGS.model_copy(update={"experiments": file})
+    golden = {v: load_golden(registry.folder(v)) for v in ("v000001", "v000002")}
+    seen = set()
+    with (
+        running(None, max_answer_seconds=60.0) as (server, call),
+        following(server, registry, settings),
+    ):
+        for one, other in zip(golden["v000001"], golden["v000002"], strict=True):
+            if one.user_id and not one.query:
+                answer = call.recommend(
+                    user_id=one.user_id,
+                    context_item_ids=one.context_item_ids,
+                    as_of=UNTIL,
+                    timeout=60.0,
+                )
+                own = one if answer.experiment_arm == "bundle/now" else other
+                assert tuple(item.item_id for item in answer.items) == own.item_ids
+                seen.add((answer.experiment_arm, answer.bundle_version))
+        assert seen == {("bundle/now", "v000001"), ("bundle/next", "v000002")}
+        file.write_text("")
+        process = psutil.Process()
+        until(lambda: "v000002" not in {Path(m.path).parent.name for m in process.memory_maps()})
+        assert {version_of(call), call.recommend(user_id="u1").bundle_version} == {"v000001"}
+
+
 def assert_golden(call: Call, folder: Path) -> None:
     for query in load_golden(folder)[::5]:
         answer = call.recommend(
