@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from itertools import combinations
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -19,6 +19,15 @@ MAX_LABEL_CHARS: Final = 256
 DEFAULT_POOL: Final = 100
 INTERLEAVED: Final = "interleaved"
 EXPLORING: Final = ("temperature", "pool")
+
+
+class ArmShare(NamedTuple):
+    """An arm with what it serves in words, and its share of all shoppers."""
+
+    experiment: str
+    arm: str
+    serves: str
+    share: float
 
 
 class ServedArm(Arm):
@@ -97,6 +106,19 @@ class ServedPlan(ExperimentPlan):
         """Versions that arms name."""
         arms = (arm for one in self.experiments for arm in one.arms)
         return frozenset(arm.bundle for arm in arms if arm.bundle is not None)
+
+    def arms(self) -> list[ArmShare]:
+        """Every arm, in the file's order; both arms of an interleaved experiment have all of it."""
+        rows = []
+        for one in self.experiments:
+            total = 1.0 if one.interleaved else sum(arm.weight for arm in one.arms)
+            for arm in one.arms:
+                weight = 1.0 if one.interleaved else arm.weight
+                share = (1 - self.holdout) * (one.end - one.start) * weight / total
+                parts = [f"{name} {value}" for name, value in arm.settings.items()]
+                parts += [INTERLEAVED] if one.interleaved else []
+                rows.append(ArmShare(one.name, arm.name, ", ".join(parts) or "as without", share))
+        return rows
 
     @model_validator(mode="after")
     def _check_settings(self) -> Self:

@@ -220,3 +220,30 @@ def test_interleaving_refuses_an_experiment_of_whole_lists(
 ) -> None:
     assert call("interleaving", shop, "--experiment", "test") == 3
     assert "use `recsys experiment report`" in capsys.readouterr().err
+
+
+def test_a_file_of_experiments_is_checked_and_told_in_shares(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "experiments.toml"
+    file.write_text(
+        'holdout = 0.1\n[[experiments]]\nname = "ranker"\nend = 0.8\narms = [{ name = "old" }, '
+        '{ name = "new", ranker = "popularity", weight = 3 }]\n'
+        '[[experiments]]\nname = "mixed"\ninterleaved = true\n'
+        'arms = [{ name = "a" }, { name = "b", bundle = "v000012" }]\n',
+        encoding="utf-8",
+    )
+    assert call("check", file, "--json") == 0
+    arms = json.loads(capsys.readouterr().out)["arms"]
+    assert [(row["arm"], row["serves"]) for row in arms] == [
+        ("old", "as without"),
+        ("new", "ranker popularity"),
+        ("a", "interleaved"),
+        ("b", "bundle v000012, interleaved"),
+    ]
+    assert [row["share"] for row in arms] == pytest.approx([0.18, 0.54, 0.9, 0.9])
+    assert call("check", file) == 0
+    assert "54.0%" in capsys.readouterr().out
+    file.write_text("holdout = 2", encoding="utf-8")
+    assert call("check", file) == 3
+    assert "holdout" in capsys.readouterr().err

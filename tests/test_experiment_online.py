@@ -113,6 +113,28 @@ def test_what_was_recorded_is_what_was_answered(online: Online) -> None:
         assert row["candidates"] >= PAGE
 
 
+def test_answers_repeat_whatever_server_gives_them(
+    trained_shop: TrainedShop, online: Online
+) -> None:
+    moments = NOW, NOW + timedelta(seconds=1)
+    answers: list[list[v1.RecommendResponse]] = []
+    for _ in range(2):
+        with running(trained_shop.recommender) as (server, call):
+            server.experiments.put(RunningExperiments(online.plan))
+            answers.append(
+                [
+                    call.recommend(user_id=user, page_size=PAGE, as_of=moment)
+                    for user in SHOPPERS[:30]
+                    for moment in moments
+                ]
+            )
+    assert answers[0] == answers[1]
+    explored = [one for one in answers[0] if one.experiment_arm == "ranker/full"]
+    lists = [tuple(item.item_id for item in one.items) for one in explored]
+    assert len(explored) > 10
+    assert sum(lists[n] != lists[n + 1] for n in range(0, len(lists), 2)) > len(lists) / 4
+
+
 def test_the_report_reads_the_arms_that_were_assigned(online: Online) -> None:
     options = ExperimentOptions("ranker", primary="ctr", guardrails=(), others=())
     report = report_experiment(online.folder, options)

@@ -77,6 +77,33 @@ def experiment() -> None:
 
 
 @app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="As for `recsys serve --experiments`.")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a file of experiments, and say who gets what: before a running server reads it.
+
+    The bundles that arms name are not looked at.
+
+    Example: recsys experiment check experiments.toml
+    """
+    from serving.experiments_file import load_experiments  # noqa: PLC0415
+
+    rows = load_experiments(file).arms()
+    if as_json:
+        print_json({"file": str(file), "arms": [row._asdict() for row in rows]})
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("experiment", "arm", "serves"):
+        table.add_column(name)
+    table.add_column("of all shoppers", justify="right")
+    for row in rows:
+        table.add_row(row.experiment, row.arm, row.serves, f"{row.share:.1%}")
+    RESULTS.print(table)
+
+
+@app.command()
 def report(  # noqa: PLR0913
     dataset: DatasetArgument,
     name: NameOption,
