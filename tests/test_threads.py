@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -36,6 +38,12 @@ def test_a_control_groups_quota_limits_the_cores(tmp_path: Path, quota: str, cor
 
 def test_without_a_control_group_the_cores_are_those_it_may_run_on(tmp_path: Path) -> None:
     assert usable_cores(tmp_path / "none") == MINE
+
+
+def test_a_process_is_set_up_without_anything_else_imported() -> None:
+    code = "from training.process import set_up_process; print(set_up_process(1))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
 
 
 def test_calls_share_the_cores_as_they_come() -> None:
