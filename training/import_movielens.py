@@ -118,7 +118,7 @@ def import_movielens(
         if tables["events"].is_empty():
             raise EmptyTableError(f"{source}: no line of ratings.csv is well-formed")
         progress.advance(task)
-        summary = ImportSummary.of(files.values(), **tables)
+        summary = ImportSummary.of(files.values(), tables["items"], tables["events"])
         write_import(folder, tables, files, summary)
         progress.advance(task)
     return summary

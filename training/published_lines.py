@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Final, Self
@@ -33,7 +33,8 @@ class PublishedLines:
         source: where they come from, for messages and counts.
         columns: the columns that a reject shows, as published but under our names.
         lines: has, beside others, `line` (from 1), `reason` (str, why a line is malformed) and
-            `left_out` (str, why a well-formed line is not used); null where neither holds.
+            `left_out` (str, why a well-formed line is not used); null where neither holds. With a
+            column `file` (str), `line` counts within each.
     """
 
     source: str
@@ -64,11 +65,13 @@ class PublishedLines:
         """
         rejected = self.rejected
         if rejected.height > allowed_share * self.lines.height:
-            number, reason = rejected.select("line", "reason").row(0)
+            first = rejected.row(0, named=True)
+            part = f" of {first['file']}" if first.get("file") else ""
             raise TooManyRejectsError(
                 f"{self.source}: {rejected.height} of {self.lines.height} lines are malformed, "
-                f"first line {number} ({reason}); a share of {allowed_share:g} is allowed, "
-                "--max-rejects-share 1 imports the good lines and writes the others beside them"
+                f"first line {first['line']}{part} ({first['reason']}); a share of "
+                f"{allowed_share:g} is allowed, --max-rejects-share 1 imports the good lines and "
+                "writes the others beside them"
             )
 
 
@@ -87,6 +90,8 @@ class ImportSummary:
         events: rows of the events table, by type.
         first_event: time of the earliest event, ISO 8601.
         last_event: time of the latest.
+        remarks: what in the lines that went in has no place in the dataset, or was made up for it,
+            with its number.
     """
 
     lines: int
@@ -99,10 +104,15 @@ class ImportSummary:
     events: dict[str, int]
     first_event: str
     last_event: str
+    remarks: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, files: Collection[PublishedLines], items: pl.DataFrame, events: pl.DataFrame
+        cls,
+        files: Collection[PublishedLines],
+        items: pl.DataFrame,
+        events: pl.DataFrame,
+        remarks: Mapping[str, int] | None = None,
     ) -> Self:
         """Count `files`, of which `items` and `events` (at least one) were made."""
         times = events["event_time"].dt.strftime(_ISO)
@@ -118,6 +128,7 @@ class ImportSummary:
             events=_counts(events["event_type"]),
             first_event=str(times.min()),
             last_event=str(times.max()),
+            remarks=dict(sorted((remarks or {}).items(), key=_most_frequent_first)),
         )
 
 
@@ -219,4 +230,8 @@ def _reasons(files: Mapping[str, pl.Series]) -> dict[str, int]:
 def _counts(values: pl.Series) -> dict[str, int]:
     """How often each value occurs, most frequent first."""
     counts = values.drop_nulls().value_counts(name="count").rows()
-    return dict(sorted(counts, key=lambda entry: (-entry[1], entry[0])))
+    return dict(sorted(counts, key=_most_frequent_first))
+
+
+def _most_frequent_first(entry: tuple[str, int]) -> tuple[int, str]:
+    return -entry[1], entry[0]
