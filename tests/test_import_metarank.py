@@ -194,7 +194,7 @@ def test_an_act_without_a_visitor_has_that_of_its_ranking_or_the_session(tmp_pat
         interaction("i2", "a", session="s2", user=""),
         interaction("i3", "a"),
         interaction("i4", "a", ranking="r1", user="eve", session="s4", fields=query("cap")),
-        interaction("i5", "a", ranking="unknown", user=7),
+        interaction("i5", "a", ranking="unknown", user=7, fields=None),
     ]
     summary = imported(write_events(tmp_path / "events.jsonl", events), tmp_path / "out")
     whose = {

@@ -40,7 +40,7 @@ _COMPARED: Final[dict[str, Callable[[pl.Expr, float], pl.Expr]]] = {
     "<": operator.lt,
 }
 _GIVEN: Final = re.compile(
-    r"(?P<name>.*?[^<>=])(?:(?P<sign>>=|<=|==|>|<)(?P<value>-?\d+(?:\.\d+)?))?=(?P<event>[a-z_]+)"
+    r"(?P<name>[^<>=]+)(?:(?P<sign>>=|<=|==|>|<)(?P<value>-?\d+(?:\.\d+)?))?=(?P<event>[a-z_]+)"
 )
 
 

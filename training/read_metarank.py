@@ -60,11 +60,11 @@ class _Event(BaseModel):
     id: Id
     timestamp: EventTime
     tenant: str = "default"
-    fields: list[_Field] = Field(default_factory=list)
+    fields: list[_Field] | None = None
 
     def values(self) -> list[tuple[str, FieldValue]]:
         """Name and value of each field that has one."""
-        return [(one.name, one.value) for one in self.fields if one.value is not None]
+        return [(one.name, one.value) for one in self.fields or () if one.value is not None]
 
 
 class _ItemEvent(_Event):
