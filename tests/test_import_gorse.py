@@ -126,6 +126,7 @@ def test_types_of_feedback_are_told_by_value_or_left_out(tmp_path: Path) -> None
     summary = imported(source, tmp_path / "out", "star=none", "rating==5=share", "rating=view")
     assert summary.events == {"view": 2, "click": 1, "share": 1}
     assert summary.left_out == {"feedback.jsonl: FeedbackType star: left out as told": 1}
+    assert "lines that --feedback star is about" not in summary.remarks
 
 
 def test_feedback_without_a_time_is_left_out(tmp_path: Path) -> None:

@@ -240,10 +240,13 @@ def test_types_of_interactions_are_known_told_or_asked_for(tmp_path: Path) -> No
     ):
         imported(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    told = MetarankOptions(interactions=("like=purchase", "wishlist=none", "click=view"))
+    told = MetarankOptions(
+        interactions=("like=purchase", "wishlist=none", "click=view", "lick=hide")
+    )
     summary = imported(source, tmp_path / "out", told)
     assert summary.events == {"purchase": 2, "add_to_cart": 1, "view": 1}
     assert summary.left_out == {"interaction wishlist: left out as told": 1}
+    assert summary.remarks["lines that --interaction lick is about"] == 0
     for text in ("like", "like=buying", "=click", "like>=x=click"):
         with pytest.raises(ConfigurationError, match="expected NAME=EVENT or NAME>=3=EVENT"):
             imported(source, tmp_path / "out2", MetarankOptions(interactions=(text,)))

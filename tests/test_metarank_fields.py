@@ -37,6 +37,7 @@ def test_fields_become_columns_as_told_and_the_rest_is_counted(tmp_path: Path) -
         "item field price: not usable as price": 1,
         "item field tags: not usable as tags": 1,
         "item field title: not used": 1,
+        "items with the field sku of --field": 0,
     }
     for text in ("headline", "titel=headline", "title="):
         with pytest.raises(ConfigurationError, match="expected COLUMN=FIELD, with one of title"):

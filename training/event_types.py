@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
@@ -103,6 +104,12 @@ class EventTypes:
             for rule in self.rules
         ]
         return pl.coalesce(*cases, plain.replace_strict(KNOWN, default=None))
+
+    def note_idle(self, names: pl.Series, remarks: Counter[str]) -> None:
+        """Remark on rules that are about none of `names`, as a misspelt one is."""
+        for rule in self.rules:
+            if rule.name not in names:
+                remarks[f"lines that {self.option} {rule.name} is about"] = 0
 
     def require_known(self, source: str, names: pl.Series, event_types: pl.Series) -> None:
         """Refuse a log with acts that nothing is said about.

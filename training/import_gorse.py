@@ -96,6 +96,7 @@ def import_gorse(
             file.require_few_rejects(max_rejects_share)
         kept = files["feedback"].kept
         event_types.require_known(str(source), kept["type"], kept["event_type"])
+        event_types.note_idle(read.lines["feedback"]["type"], read.remarks)
         _require_both(source, read, kept)
         events = _events(kept)
         items = items_table(read.items, fields, read.remarks, created_at=read.created)

@@ -90,6 +90,7 @@ def import_metarank(
         kept = lines.kept
         acts = kept.filter(event="interaction")
         interactions.require_known(str(source), acts["type"], acts["event_type"])
+        interactions.note_idle(read.lines["type"], read.remarks)
         events = _events(kept)
         _require_both(source, read.items, events)
         items = _items(read, events, fields)

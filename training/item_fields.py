@@ -96,9 +96,11 @@ class FieldMapping:
 
     Attributes:
         columns: by column, the names of its fields, case-folded, the preferred one first.
+        given: those that were named, rather than known.
     """
 
     columns: Mapping[str, tuple[str, ...]]
+    given: frozenset[str]
 
     @classmethod
     def of(cls, given: Sequence[str], defaults: Mapping[str, tuple[str, ...]] = NAMES) -> Self:
@@ -116,10 +118,10 @@ class FieldMapping:
                     f"or {NOT_USED} to leave the field out"
                 )
             columns[column].append(name.strip().casefold())
-        said = {name for names in columns.values() for name in names}
+        said = frozenset(name for names in columns.values() for name in names)
         for column, names in defaults.items():
             columns[column] += [name.casefold() for name in names if name.casefold() not in said]
-        return cls({column: tuple(names) for column, names in columns.items()})
+        return cls({column: tuple(names) for column, names in columns.items()}, said)
 
     def item(self, fields: Mapping[str, FieldValue], remarks: Counter[str]) -> dict[str, Any]:
         """The columns of an item, null where no field can be used; `remarks` counts the others."""
@@ -161,7 +163,9 @@ def items_table(
         times: columns `created_at`, `updated_at` by id.
     """
     rows = []
+    idle = set(mapping.given)
     for item_id, fields in items.values():
+        idle.difference_update(name.casefold() for name in fields)
         row = mapping.item(fields, remarks)
         if row["title"] is None:
             remarks["items without a title: the id stands for it"] += 1
@@ -169,6 +173,7 @@ def items_table(
         rows.append(
             {"item_id": item_id, **row, **{at: by.get(item_id) for at, by in times.items()}}
         )
+    remarks.update({f"items with the field {name} of --field": 0 for name in idle})
     schema = {name: kind for name, kind in _COLUMN_TYPES.items() if name in (rows or [{}])[0]}
     table = pl.DataFrame(rows, schema=schema)
     return table.select(name for name in table.columns if table[name].count() or name == "title")
