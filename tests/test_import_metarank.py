@@ -301,7 +301,7 @@ def test_sources_that_are_no_events_are_named_so(tmp_path: Path) -> None:
     refused(b"", EmptyTableError, "no line with an event")
     refused(b" \n\n", EmptyTableError, "no line with an event")
     refused(json.dumps(EVENTS).encode(), FileFormatError, r"a JSON list.*jq -c '\.\[\]' events\.js")
-    refused(b"PAR1\0\0", FileFormatError, r"not a \.jsonl file as its name says.*binary")
+    refused(b"PAR1\0\0", FileFormatError, "expected a JSON object a line, it looks like binary")
     refused(gzip.compress(lines_of(EVENTS))[:-9], FileFormatError, "can't be read to its end")
     refused(lines_of(EVENTS[:3]), EmptyTableError, "no well-formed `ranking` or `interaction`")
     refused(lines_of(EVENTS[3:]), EmptyTableError, "no well-formed `item` event")

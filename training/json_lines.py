@@ -16,7 +16,6 @@ from pydantic import AwareDatetime, BeforeValidator, Field, TypeAdapter, Validat
 
 from recsys.errors import FileFormatError
 from recsys.tables import looks_like
-from training.published_lines import not_as_named
 
 MAX_BYTES: Final = 16 * 2**20
 """Longest line, and longest message of a binary dump, that is read."""
@@ -128,7 +127,9 @@ def _require_lines(start: bytes, path: Path) -> None:
             f"jq -c '.[]' {path.name} > {path.stem}-lines.jsonl"
         )
     if text and looks_like(start) not in {"JSON", "text, such as CSV"}:
-        raise not_as_named(str(path), start)
+        raise FileFormatError(
+            f"{path}: expected a JSON object a line, it looks like {looks_like(start)}"
+        )
 
 
 def parsed(adapter: TypeAdapter[T], line: bytes) -> T:
