@@ -232,7 +232,9 @@ def differences(found: Contents, expected: Contents) -> dict[str, float]:
         )
     return {
         "vectors": float(np.abs(ours.vectors - theirs.vectors).max()),
-        "states": float((ours.scorer.states.states - theirs.scorer.states.states).abs().max()),
+        "states": float(
+            (ours.scorer.states.together() - theirs.scorer.states.together()).abs().max()
+        ),
         **near,
     }
 

@@ -14,6 +14,7 @@ from weakref import WeakSet
 from recsys.errors import DeadlineError
 from recsys.recommender import (
     AS_TRAINED,
+    WARM_UP_SHOPPERS,
     ChangesTaken,
     Deadline,
     ItemCard,
@@ -27,9 +28,13 @@ from recsys.state import ItemChange, StateStore
 from recsys.text import PairScoreCounts
 from serving.logs import describe_fault, serving_log
 from serving.ranking import Ranker
+from training.process import release_freed_memory
 
 AGAIN_SECONDS: Final = 1.0
 """Pause after a change could not be brought into effect, before it is tried again."""
+
+WARM_UP_AGAIN_SHOPPERS: Final = 1
+"""Answered before a changed catalogue is in effect: caches are to be filled, times are known."""
 
 log = serving_log()
 
@@ -85,9 +90,9 @@ class LiveRanker:
         """See `Ranker`."""
         return self._now.similar_items(request)
 
-    def warm_up(self, clock: Callable[[], float]) -> None:
+    def warm_up(self, clock: Callable[[], float], shoppers: int = WARM_UP_SHOPPERS) -> None:
         """See `Ranker`."""
-        self._now.warm_up(clock)
+        self._now.warm_up(clock, shoppers)
 
     def card(self, item_id: str) -> ItemCard | None:
         """See `Ranker`."""
@@ -106,8 +111,10 @@ class LiveRanker:
             started = time.monotonic()
             new, taken = self._now.after(changes)
             if taken.texts_read:
-                new.warm_up(time.monotonic)
+                new.warm_up(time.monotonic, WARM_UP_AGAIN_SHOPPERS)
             self._now = new
+            if taken.texts_read:
+                release_freed_memory()
             ids = {change.item_id for change in changes}
             self.deferred = (self.deferred - ids) | set(taken.deferred)
             self.sequence = changes[-1].sequence

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from recsys.recommender import (
     AS_TRAINED,
+    WARM_UP_SHOPPERS,
     ChangesTaken,
     Deadline,
     ItemCard,
@@ -68,8 +69,11 @@ class Ranker(Protocol):
         """
         ...
 
-    def warm_up(self, clock: Callable[[], float]) -> None:
-        """Make the first caller's answer as quick as the next ones; `clock` is the deadlines'."""
+    def warm_up(self, clock: Callable[[], float], shoppers: int = WARM_UP_SHOPPERS) -> None:
+        """Make the first caller's answer as quick as the next ones; `clock` is the deadlines'.
+
+        Of the latest shoppers so many are answered for it.
+        """
         ...
 
     @property

@@ -34,6 +34,7 @@ from serving.recent_events import RecentEvents
 from serving.recommendation_service import RecommendationService, ShopperLog, Slots
 from serving.settings import ServerSettings
 from serving.stop_signals import StopSignals
+from training.process import release_freed_memory
 
 SERVICE: Final = "recsys.v1.RecommendationService"
 SCORED: Final = f"/{SERVICE}/"
@@ -179,6 +180,7 @@ class Server:
             raise
         self.metrics.loaded(well=True)
         gc.collect()
+        release_freed_memory()
         gc.freeze()
         return ranker
 

@@ -25,6 +25,7 @@ from recsys.text import (
     load_bert,
     load_tokenizer,
     locate,
+    share_weights,
 )
 from recsys.text.encode import batches_by_length
 
@@ -52,6 +53,19 @@ def reference_vectors(encoder: BiEncoder, texts: Sequence[str], size: int) -> ND
     mean = (states * mask).sum(1) / mask.sum(1)
     vectors: NDArray[np.float32] = torch.nn.functional.normalize(mean, dim=-1).numpy()
     return vectors
+
+
+def test_equal_weights_are_held_once_and_all_stay_what_they_were(tiny_bert: Path) -> None:
+    one, other = (BiEncoder.pretrained(str(tiny_bert), "fp32").bert for _ in range(2))
+    changed = "encoder.layer.1.output.dense.bias"
+    with torch.no_grad():
+        other.get_parameter(changed)[2] += 1e-6
+    before = {name: weight.clone() for name, weight in other.named_parameters()}
+    share_weights(one, other)
+    for name, weight in other.named_parameters():
+        assert torch.equal(weight, before[name])
+        held_once = weight.data_ptr() == one.get_parameter(name).data_ptr()
+        assert held_once == (name != changed)
 
 
 def test_a_text_is_cut_to_its_budget_and_keeps_its_special_tokens(

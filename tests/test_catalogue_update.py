@@ -90,7 +90,7 @@ def arrays_of(contents: Contents) -> dict[str, NDArray[np.generic]]:
         "vectors": texts.vectors,
         "untuned": texts.untuned_vectors,
         "state offsets": texts.scorer.states.offsets.numpy(),
-        "states": texts.scorer.states.states.numpy(),
+        "states": texts.scorer.states.together().numpy(),
         "log.item": log.item,
         "log.time": log.time,
         "impressions.item": log.impressions.item,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -170,14 +171,14 @@ def test_inverted_lists_keep_their_centroids_and_their_recall() -> None:
     everything = unit_rows(rng, 3_100, 8)
     old, new = slice(0, 3_000), slice(100, 3_100)
     index = VectorIndex.build(ids[old], everything[old], 1_000)
-    updated = index.updated(ids[new], everything[new], 1_000)
+    rows = CarriedRows.between(ids[old], ids[new], np.ones(3_000, np.bool_))
+    updated = index.updated(ids[new], everything[new], rows, 1_000)
     assert updated.kind == "ivf"
     assert updated.item_ids == tuple(ids[new])
     assert updated.recall >= 0.98
     centroids = [one._index.quantizer.reconstruct_n(0, 5) for one in (index, updated)]
     np.testing.assert_array_equal(*centroids)
     table = DeepNeighbours.build(VectorNearness(everything[old], index), 3_000, LIMIT)
-    rows = CarriedRows.between(ids[old], ids[new], np.ones(3_000, np.bool_))
     table = table.updated(rows, VectorNearness(everything[new], updated), LIMIT)
     exact = np.argsort(-(everything[new] @ everything[new].T), axis=1)[:, 1 : LIMIT + 1]
     hits = [np.isin(near, table.table.of(row)[0]).mean() for row, near in enumerate(exact)]
@@ -189,17 +190,61 @@ def test_lists_that_no_longer_fit_the_catalogue_are_made_anew() -> None:
     old = first_catalogue(rng, 1_500)
     new = first_catalogue(rng, 6_000)
     index = VectorIndex.build(sorted(old), vectors_of(old), 1_000)
-    updated = index.updated(sorted(new), vectors_of(new), 1_000)
+    updated = index.updated(sorted(new), vectors_of(new), rows_between(old, new), 1_000)
     assert updated._index.nlist > 1.5 * index._index.nlist
     small = dict(list(new.items())[:900])
-    assert updated.updated(sorted(small), vectors_of(small), 1_000).kind == "flat"
+    rows = rows_between(new, small)
+    assert updated.updated(sorted(small), vectors_of(small), rows, 1_000).kind == "flat"
 
 
 def test_vectors_of_another_dimension_are_refused() -> None:
     old = first_catalogue(np.random.default_rng(1), 20)
     index = VectorIndex.build(sorted(old), vectors_of(old), 100)
     with pytest.raises(ModelError, match="5 dimensions"):
-        index.updated(sorted(old), vectors_of(old)[:, :5], 100)
+        index.updated(sorted(old), vectors_of(old)[:, :5], rows_between(old, old), 100)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([0.001, 0.05, 0.6]))
+def test_inverted_lists_carried_over_are_those_filled_from_nothing(seed: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    old = first_catalogue(rng, 400)
+    index = VectorIndex.build(sorted(old), vectors_of(old), 50)
+    for _ in range(3):
+        new = changed(old, rng, share)
+        ids, vectors = sorted(new), vectors_of(new)
+        nothing = CarriedRows.between(sorted(old), ids, np.zeros(len(ids), np.bool_))
+        found = index.updated(ids, vectors, rows_between(old, new), 50)
+        expected = index.updated(ids, vectors, nothing, 50)
+        assert (found.kind, found.description) == ("ivf", expected.description)
+        assert found.recall == expected.recall
+        for ours, theirs in zip(lists_of(found), lists_of(expected), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        for mine, other in zip(found.search(vectors, 9), expected.search(vectors, 9), strict=True):
+            np.testing.assert_array_equal(mine, other)
+        old, index = new, found
+
+
+def lists_of(index: VectorIndex) -> list[NDArray[np.int64]]:
+    lists = index._index.invlists
+    sizes = [lists.list_size(one) for one in range(index._index.nlist)]
+    return [
+        faiss.rev_swig_ptr(lists.get_ids(one), size).copy() if size else np.zeros(0, np.int64)
+        for one, size in enumerate(sizes)
+    ]
+
+
+@pytest.mark.parametrize("start", [1, 2, 5, 17, 10_000])
+def test_the_search_for_the_number_of_probes_ends_at_the_same_from_anywhere(start: int) -> None:
+    vectors = unit_rows(np.random.default_rng(3), 2_000, 12)
+    index = VectorIndex.build([f"item-{row:04}" for row in range(2_000)], vectors, 100)
+    chosen = index._index.nprobe
+    assert 1 < chosen < index._index.nlist
+    index._index.nprobe = start
+    rows = CarriedRows.between(index.item_ids, index.item_ids, np.ones(2_000, np.bool_))
+    again = index.updated(index.item_ids, vectors, rows, 100)
+    assert again._index.nprobe == chosen
+    assert again.recall == index.recall
 
 
 def test_words_counted_in_parts_are_those_counted_at_once() -> None:
@@ -229,3 +274,16 @@ def test_words_weigh_what_they_weigh_in_scikit_learn() -> None:
     np.testing.assert_allclose(
         frequent.toarray(), reader.fit_transform(texts).toarray(), atol=1e-12
     )
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 0.05, 0.9]), st.sampled_from([1, 9, 60]))
+def test_joined_rows_are_the_carried_ones_and_the_new_ones(
+    seed: int, share: float, items: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    old = first_catalogue(rng, items)
+    rows = rows_between(old, changed(old, rng, share))
+    before, fresh = rng.random((items, 2)), rng.random((len(rows.new), 2))
+    expected = np.concatenate([before, fresh])[rows.source]
+    np.testing.assert_array_equal(rows.joined(before, fresh), expected)

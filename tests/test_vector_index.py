@@ -16,9 +16,7 @@ from random_shop import (
 )
 
 from recsys.errors import ModelError
-from recsys.retrieval import (
-    VectorIndex,
-)
+from recsys.retrieval import CarriedRows, VectorIndex
 
 ITEMS = 30
 
@@ -55,12 +53,13 @@ def test_more_neighbours_than_items_are_cut_to_the_items() -> None:
 def test_an_index_of_nothing_finds_nothing(tmp_path: Path, flat_limit: int) -> None:
     full, _ = index_of(60, flat_limit)
     nothing = np.zeros((0, full.dimension), np.float32)
-    index = full.updated([], nothing, flat_limit)
+    index = full.updated([], nothing, CarriedRows.nothing(0), flat_limit)
     index.save(tmp_path)
     for one in (index, VectorIndex.build([], nothing, flat_limit), VectorIndex.load(tmp_path)):
         rows, scores = one.search(unit_rows(np.random.default_rng(0), 2, DIMENSION), 5)
         assert rows.shape == scores.shape == (2, 0)
-    again = index.updated(full.item_ids, index_of(60, flat_limit)[1], flat_limit)
+    everything = index_of(60, flat_limit)[1]
+    again = index.updated(full.item_ids, everything, CarriedRows.nothing(60), flat_limit)
     assert (again.kind, len(again.item_ids)) == (full.kind, 60)
 
 

@@ -20,7 +20,7 @@ from recsys.recommender.item_reader import ItemReader, ReadItems, require_unit
 from recsys.recommender.point_in_time import PointInTime, ScoredCandidates, Shoppers
 from recsys.recommender.policies import AS_TRAINED, Exploration, RankedBy, RankingPolicy
 from recsys.recommender.recent import RecentEvent
-from recsys.recommender.recommender import Recommender
+from recsys.recommender.recommender import WARM_UP_SHOPPERS, Recommender
 from recsys.recommender.requests import (
     Contribution,
     ItemCard,
@@ -44,6 +44,7 @@ __all__ = [
     "RANKER",
     "TASTES",
     "UNWATCHED",
+    "WARM_UP_SHOPPERS",
     "WORDS",
     "Catalogue",
     "CatalogueChange",

@@ -31,7 +31,7 @@ from recsys.retrieval import (
 )
 from recsys.retrieval.text_space import Texts
 from recsys.retrieval.words import Matrix
-from recsys.text import clean, render_items
+from recsys.text import JoinedStates, clean, render_items
 from recsys.text.encode import Advance
 
 
@@ -121,11 +121,13 @@ class CatalogueUpdate:
         contents: as they were.
         change: of the catalogue.
         anew: read every text again and look up every list, as if none were known.
+        known_reader: of these contents, where it is there already.
     """
 
     contents: Contents
     change: CatalogueChange
     anew: bool = False
+    known_reader: ItemReader | None = None
 
     @cached_property
     def counts(self) -> UpdateCounts:
@@ -145,7 +147,7 @@ class CatalogueUpdate:
     @cached_property
     def reader(self) -> ItemReader:
         """The encoders."""
-        return ItemReader.of(self.contents)
+        return self.known_reader or ItemReader.of(self.contents)
 
     @property
     def unread(self) -> list[str]:
@@ -247,14 +249,14 @@ class CatalogueUpdate:
         rows, config, ids = self._rows, self.contents.configuration, self.unread
         new_texts = [self.change.texts[item] for item in ids]
         read = read or self.reader.read(new_texts, ids, advance)
-        vectors = np.concatenate([old.vectors, read.vectors])[rows.source]
+        vectors = rows.joined(old.vectors, read.vectors)
         untuned = vectors
         if old.untuned_vectors is not old.vectors:
-            untuned = np.concatenate([old.untuned_vectors, read.untuned_vectors])[rows.source]
+            untuned = rows.joined(old.untuned_vectors, read.untuned_vectors)
         retrieval = config.retrieval
-        index = old.index.updated(self._ids, vectors, retrieval.flat_index_limit, config.seed)
+        index = old.index.updated(self._ids, vectors, rows, retrieval.flat_index_limit, config.seed)
         upkeep = self._new_upkeep(new_texts, VectorNearness(vectors, index))
-        scorer = old.scorer.reading(old.scorer.states.joined(read.states, rows.source))
+        scorer = old.scorer.reading(JoinedStates.of(old.scorer.states, read.states, rows.source))
         updated = replace(
             old,
             vectors=vectors,
@@ -272,7 +274,7 @@ class CatalogueUpdate:
         limit = self.contents.configuration.retrieval.neighbours_per_item
         words = old.words.joined(WordCounts.of(new_texts), rows.source)
         by_words = WordNearness.of(old.word_model, words)
-        sums = np.concatenate([old.text_sums, text_sums(new_texts)])[rows.source]
+        sums = rows.joined(old.text_sums, text_sums(new_texts))
         return replace(
             old,
             models=self.reader.models,
@@ -291,8 +293,9 @@ class CatalogueUpdate:
         fresh = [query for query in queries if query not in place]
         place |= {query: len(before) + row for row, query in enumerate(fresh)}
         source = np.array([place[query] for query in queries], np.int64)
-        spaces = _Spaces(texts, self.upkeep.word_model, [clean(query) for query in fresh], source)
-        return replace(texts, tastes=spaces.tastes(items_too=texts is not self.contents.texts))
+        rows = None if texts is self.contents.texts else self._rows
+        spaces = _Spaces(texts, self.upkeep.word_model, rows, [clean(q) for q in fresh], source)
+        return replace(texts, tastes=spaces.tastes())
 
 
 @dataclass(frozen=True)
@@ -302,17 +305,19 @@ class _Spaces:
     Attributes:
         texts: with the old spaces.
         words: what words weigh.
+        rows: which items the old spaces have; None if it is all there are.
         fresh: cleaned queries that were not in the log.
         source: int64 (queries,), the old place of each query; the fresh ones come after the last.
     """
 
     texts: TextModels
     words: WordModel
+    rows: CarriedRows | None
     fresh: list[str]
     source: NDArray[np.int64]
 
-    def tastes(self, *, items_too: bool) -> dict[str, Taste]:
-        figures: dict[str, tuple[Callable[[], Texts], Callable[[], Texts]]] = {
+    def tastes(self) -> dict[str, Taste]:
+        figures: dict[str, tuple[Callable[[NDArray[np.int64]], Texts], Callable[[], Texts]]] = {
             MEANING: (self._vectors, self._query_vectors),
             WORDS: (self._words, self._asked),
         }
@@ -321,26 +326,31 @@ class _Spaces:
             space = taste.space
             if space.projection is None:
                 raise ModelError(f"the space {name!r} can't take in new texts; train again")
-            items, queries = figures[name]
+            of_items, queries = figures[name]
             asked = space.projection.of_queries(queries())
+            items = space.items
+            if self.rows is not None:
+                new = space.projection.of_items(of_items(self.rows.new))
+                items = self.rows.joined(items, new)
             moved = TextSpace(
-                items=space.projection.of_items(items()) if items_too else space.items,
+                items=items,
                 queries=np.concatenate([space.queries, asked])[self.source],
                 projection=space.projection,
             )
             found[name] = Taste(moved, taste.prior)
         return found
 
-    def _vectors(self) -> NDArray[np.float32]:
-        return self.texts.vectors
+    def _vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self.texts.vectors[rows]
 
     def _query_vectors(self) -> NDArray[np.float32]:
         budget = self.texts.config.query_max_tokens
         return self.texts.bi_encoder.embed(self.fresh, max_tokens=budget)
 
-    def _words(self) -> Matrix:
+    def _words(self, rows: NDArray[np.int64]) -> Matrix:
         upkeep = self.texts.upkeep
-        return self.words.frequent_vectors(WordCounts.of([]) if upkeep is None else upkeep.words)
+        counts = WordCounts.of([]) if upkeep is None else upkeep.words
+        return self.words.frequent_vectors(replace(counts, counts=counts.counts[rows]))
 
     def _asked(self) -> Matrix:
         return self.words.frequent_vectors(WordCounts.of(self.fresh))

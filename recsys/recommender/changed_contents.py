@@ -12,6 +12,7 @@ from recsys.errors import ModelError
 from recsys.recommender.catalogue import Catalogue
 from recsys.recommender.catalogue_update import CatalogueChange, CatalogueUpdate
 from recsys.recommender.contents import Contents
+from recsys.recommender.item_reader import ItemReader
 from recsys.recommender.upkeep import text_sums
 from recsys.state import ItemChange, ItemRecord
 from recsys.tables import Items
@@ -37,7 +38,7 @@ class ChangesTaken:
 
 
 def changed_contents(
-    contents: Contents, changes: Sequence[ItemChange]
+    contents: Contents, changes: Sequence[ItemChange], reader: ItemReader
 ) -> tuple[Contents, ChangesTaken]:
     """Put items in, replace them, and take them out.
 
@@ -49,6 +50,7 @@ def changed_contents(
     Args:
         contents: as they were; they stay as they are.
         changes: in order; of several for an item the last one counts.
+        reader: of the contents.
     """
     last = {change.item_id: change for change in changes}
     wanted = _not_outdated(contents.catalogue, last.values())
@@ -59,7 +61,7 @@ def changed_contents(
         return _without_reading(contents, upserted, deleted), ChangesTaken()
     try:
         change = CatalogueChange.upserting(contents.catalogue, upserted)
-        updated = CatalogueUpdate(contents, change).apply()
+        updated = CatalogueUpdate(contents, change, known_reader=reader).apply()
     except ModelError:
         known = upserted.filter(pl.col("item_id").is_in(contents.catalogue.item_ids))
         return _without_reading(contents, known, deleted), ChangesTaken(tuple(sorted(fresh)))

@@ -21,6 +21,7 @@ from recsys.page import MerchandisingRules
 from recsys.ranker import RankerTier, TieredRanker, load_tiers
 from recsys.recommender.catalogue import Catalogue
 from recsys.recommender.deadline import Clock
+from recsys.recommender.mapped_arrays import map_arrays
 from recsys.recommender.texts import TextModels
 from recsys.recommender.upkeep import Upkeep
 from recsys.retrieval import (
@@ -35,10 +36,10 @@ from recsys.text import (
     BiEncoder,
     Calibration,
     CrossEncoder,
-    StateTable,
+    FileStates,
     TextScorer,
     fastest,
-    map_tensors,
+    share_weights,
     usable_device,
 )
 
@@ -107,7 +108,8 @@ class Contents:
         save_tastes(texts.tastes, folder / TASTES)
         states = self.texts.scorer.states
         save_arrays(
-            folder / STATES, {"offsets": states.offsets.numpy(), "states": states.states.numpy()}
+            folder / STATES,
+            {"offsets": states.offsets.numpy(), "states": states.together().numpy()},
         )
         self.co_occurrence.save(folder / CO_OCCURRENCE)
         for tier, ranker in self.rankers.items():
@@ -161,7 +163,7 @@ class Contents:
             "log": len(self.log.item_ids),
             "item vectors": len(self.texts.vectors),
             "untuned item vectors": len(self.texts.untuned_vectors),
-            "item states": len(self.texts.scorer.states.lengths),
+            "item states": self.texts.scorer.states.texts,
             "index": len(self.texts.index.item_ids),
             "text neighbours": self.texts.neighbours.items,
             "lexical neighbours": self.texts.lexical.items,
@@ -203,7 +205,7 @@ def load_tastes(path: Path) -> dict[str, Taste]:
     Raises:
         ModelError: the file is missing or damaged.
     """
-    arrays = load_arrays(path)
+    arrays = map_arrays(path)
     return {
         name: Taste(
             TextSpace.from_arrays(arrays, f"{name}."),
@@ -227,7 +229,7 @@ def load_texts(folder: Path, configuration: Configuration) -> TextModels:
     """
     tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder / TOKENIZER))
     precision = configuration.cross_encoder.precision
-    arrays = load_arrays(folder / VECTORS)
+    arrays = map_arrays(folder / VECTORS)
     vectors = arrays["vectors"].astype(np.float32, copy=False)
     untuned = arrays.get("untuned_vectors", vectors).astype(np.float32, copy=False)
     neighbours, lexical = (
@@ -236,8 +238,11 @@ def load_texts(folder: Path, configuration: Configuration) -> TextModels:
     upkeep = None
     if (folder / f"{UPKEEP}.json").exists():
         upkeep = Upkeep.load(folder, UPKEEP, neighbours, lexical)
+    bi_encoder = BiEncoder.load(folder / BI_ENCODER, tokenizer, precision)
+    cross_encoder = CrossEncoder.load(folder / CROSS_ENCODER)
+    share_weights(bi_encoder.bert, cross_encoder.bert)
     return TextModels(
-        bi_encoder=BiEncoder.load(folder / BI_ENCODER, tokenizer, precision),
+        bi_encoder=bi_encoder,
         vectors=vectors,
         untuned_vectors=untuned,
         index=VectorIndex.load(folder / INDEX),
@@ -245,8 +250,8 @@ def load_texts(folder: Path, configuration: Configuration) -> TextModels:
         lexical=lexical,
         tastes=load_tastes(folder / TASTES),
         scorer=TextScorer(
-            model=CrossEncoder.load(folder / CROSS_ENCODER),
-            states=_map_states(folder / STATES),
+            model=cross_encoder,
+            states=_stored_states(folder / STATES),
             tokenizer=tokenizer,
             query_max_tokens=configuration.text.query_max_tokens,
             precision=configuration.cross_encoder.scoring_precision,
@@ -257,11 +262,10 @@ def load_texts(folder: Path, configuration: Configuration) -> TextModels:
     )
 
 
-def _map_states(path: Path) -> StateTable:
-    """The items' states over the mapped file: pages come into memory as they are looked at."""
+def _stored_states(path: Path) -> FileStates:
+    """The items' states in their file."""
     try:
-        tensors = map_tensors(path)
-        return StateTable(tensors["offsets"], tensors["states"])
+        return FileStates.open(path)
     except (OSError, SafetensorError, KeyError) as error:
         raise BundleCorruptError(
             f"{path} can't be read as item states: {error}; train again or activate another"

@@ -17,7 +17,14 @@ from recsys.config import Configuration
 from recsys.errors import ModelError
 from recsys.recommender.contents import Contents
 from recsys.recommender.upkeep import models_sum
-from recsys.text import BiEncoder, CrossEncoder, StateTable, TokenTable, encode_states
+from recsys.text import (
+    BiEncoder,
+    CrossEncoder,
+    StateTable,
+    TokenTable,
+    encode_states,
+    share_weights,
+)
 from recsys.text.encode import Advance, StateOverflowError
 
 UNIT_TOLERANCE: Final = 1e-3
@@ -102,8 +109,10 @@ class ItemReader:
         """The pretrained bi-encoder."""
         if not self.tuned:
             return self.bi_encoder
-        pretrained = self.configuration.text.pretrained
-        return BiEncoder.pretrained(pretrained, self.bi_encoder.precision)
+        reference = self.configuration.text.pretrained
+        pretrained = BiEncoder.pretrained(reference, self.bi_encoder.precision)
+        share_weights(self.bi_encoder.bert, pretrained.bert)
+        return pretrained
 
     @cached_property
     def models(self) -> str:

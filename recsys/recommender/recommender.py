@@ -30,6 +30,7 @@ from recsys.recommender.changed_contents import ChangesTaken, changed_contents
 from recsys.recommender.clock import Asked, BundleClock
 from recsys.recommender.contents import Contents
 from recsys.recommender.deadline import NO_DEADLINE, Clock, Deadline, StepTimes
+from recsys.recommender.item_reader import ItemReader
 from recsys.recommender.point_in_time import PointInTime
 from recsys.recommender.policies import AS_TRAINED, RankedBy, RankingPolicy
 from recsys.recommender.requests import (
@@ -60,6 +61,7 @@ class Recommender:
         horizon: events before it are known.
         point: what is derived from the contents, where it is there already.
         times: what the steps of a request have been taking, where that is known already.
+        reader: of the contents, where it is there already.
     """
 
     def __init__(
@@ -69,8 +71,10 @@ class Recommender:
         horizon: datetime,
         point: PointInTime | None = None,
         times: StepTimes | None = None,
+        reader: ItemReader | None = None,
     ) -> None:
         self._contents = contents
+        self._item_reader = reader or ItemReader.of(contents)
         self._catalogue = contents.catalogue
         self._log = contents.log
         self._version = version
@@ -100,9 +104,10 @@ class Recommender:
     def after(self, changes: Sequence[ItemChange]) -> tuple[Recommender, ChangesTaken]:
         """The same bundle's recommender after changes of the catalogue; this one stays as it is."""
         own = self._contents
-        new, taken = changed_contents(own, changes)
+        new, taken = changed_contents(own, changes, self._item_reader)
         point = self._point.over(new.catalogue.columns) if new.texts is own.texts else None
-        return Recommender(new, self._version, self.horizon, point, self._times), taken
+        known = point, self._times, self._item_reader
+        return Recommender(new, self._version, self.horizon, *known), taken
 
     @property
     def updated_at(self) -> Mapping[str, int]:
@@ -213,15 +218,16 @@ class Recommender:
             items=sum(self._reader.row(item) is None for item in named),
         )
 
-    def warm_up(self, clock: Clock) -> None:
+    def warm_up(self, clock: Clock, shoppers: int = WARM_UP_SHOPPERS) -> None:
         """Answer some of the latest shoppers, to fill caches and to learn how long steps take.
 
         Steps of calls in a hurry are taken, too. What the cross-encoder said is forgotten again.
 
         Args:
             clock: the seconds that deadlines will be given in.
+            shoppers: how many, beside an unknown one.
         """
-        latest = np.unique(self._log.user[-WARM_UP_EVENTS:])[:WARM_UP_SHOPPERS]
+        latest = np.unique(self._log.user[-WARM_UP_EVENTS:])[:shoppers]
         endless = Deadline(sys.float_info.max, clock)
         for user in ("", *(self._log.user_ids[row] for row in latest)):
             for explain in (False, True):

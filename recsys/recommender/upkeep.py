@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from recsys.bundle import load_arrays, load_json, save_arrays, save_json
+from recsys.bundle import load_json, save_arrays, save_json
 from recsys.config import Configuration
 from recsys.errors import BundleCorruptError
+from recsys.recommender.mapped_arrays import map_arrays
 from recsys.retrieval import DeepNeighbours, ItemNeighbours, WordCounts, WordModel
 
 FORMAT: Final = 1
@@ -104,12 +105,12 @@ class Upkeep:
         Raises:
             ModelError: a file is missing or damaged, or does not fit the tables of neighbours.
         """
-        arrays = load_arrays(folder / f"{name}.safetensors")
+        arrays = map_arrays(folder / f"{name}.safetensors")
         try:
             words = _Words.model_validate(load_json(folder / f"{name}.json"))
-            documents = arrays["documents"].astype(np.int32)
+            documents = arrays["documents"].astype(np.int32, copy=False)
             counts = WordCounts.from_arrays(arrays, words.words)
-            sums = arrays["text_sums"].astype(np.uint8)
+            sums = arrays["text_sums"].astype(np.uint8, copy=False)
         except (KeyError, ValueError, ValidationError) as error:
             raise BundleCorruptError(
                 f"the files {name} in {folder} can't be read: {error}; train again"

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Protocol, Self
+from typing import Final, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import ModelError
-from recsys.retrieval.neighbours import Entries, ItemNeighbours
+from recsys.retrieval.neighbours import Entries, ItemNeighbours, runs
 
 RESERVE_SHARE: Final = 0.25
 """Neighbours kept beyond those that count, so that a list can lose some and stay whole."""
 
 NEW: Final = -1
+
+Figure = TypeVar("Figure", bound=np.generic)
 
 
 def reserve_of(limit: int) -> int:
@@ -84,6 +87,20 @@ class CarriedRows:
         source = self.origin.copy()
         source[self.new] = self.old_items + np.arange(len(self.new))
         return source
+
+    def joined(self, old: NDArray[Figure], new: NDArray[Figure]) -> NDArray[Figure]:
+        """A table of the new catalogue, from the old one's and the rows of the new items."""
+        source = self.source
+        breaks = np.flatnonzero((np.diff(source) != 1) | (source[1:] == self.old_items)) + 1
+        bounds = [0, *breaks.tolist(), self.items]
+        parts = []
+        for first, last in itertools.pairwise(bounds):
+            if first < last:
+                start = int(source[first])
+                before, table = (0, old) if start < self.old_items else (self.old_items, new)
+                stop = start - before + last - first
+                parts.append(table[start - before : stop])
+        return np.concatenate(parts) if parts else old[:0]
 
     @property
     def all_there(self) -> bool:
@@ -175,7 +192,7 @@ class DeepNeighbours:
                 "train again"
             )
         floor, row = (arrays[name] for name in names)
-        return cls(table, floor.astype(np.float32), row.astype(np.int32))
+        return cls(table, floor.astype(np.float32, copy=False), row.astype(np.int32, copy=False))
 
     def arrays(self, prefix: str) -> dict[str, NDArray[np.generic]]:
         """The floors to save, their names starting with `prefix`; the table is saved apart."""
@@ -219,7 +236,7 @@ class _Lists:
         item, neighbour, weight = (np.concatenate(column) for column in zip(*found, strict=True))
         touched = np.unique(item)
         lengths = np.diff(self.indptr)[touched]
-        take = _runs(self.indptr[touched], lengths)
+        take = runs(self.indptr[touched], lengths)
         entries = Entries(
             np.concatenate([np.repeat(touched, lengths), item]),
             np.concatenate([self.indices[take], neighbour]),
@@ -268,11 +285,15 @@ class _Lists:
         """Take the lists of these rows from `part`."""
         theirs = np.zeros(len(self.floor), np.bool_)
         theirs[rows] = True
-        start = np.where(theirs, part.indptr[:-1] + len(self.indices), self.indptr[:-1])
         lengths = np.where(theirs, np.diff(part.indptr), np.diff(self.indptr))
-        take = _runs(start, lengths)
-        self.indices = np.concatenate([self.indices, part.indices])[take]
-        self.weights = np.concatenate([self.weights, part.weights])[take]
+        bounds = [0, *(np.flatnonzero(np.diff(theirs)) + 1).tolist(), len(theirs)]
+        indices, weights = [], []
+        for first, last in itertools.pairwise(bounds):
+            source = part if theirs[first] else self
+            entries = slice(*source.indptr[[first, last]])
+            indices.append(source.indices[entries])
+            weights.append(source.weights[entries])
+        self.indices, self.weights = np.concatenate(indices), np.concatenate(weights)
         self.indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
     def _set_floors(self, rows: NDArray[np.int64]) -> None:
@@ -280,9 +301,3 @@ class _Lists:
         last = self.indptr[rows + 1] - 1
         self.floor[rows] = self.weights[last]
         self.floor_row[rows] = self.indices[last] + 1
-
-
-def _runs(start: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The places `start[i], start[i] + 1, ...`, `lengths[i]` of them, one run after the other."""
-    ends = np.cumsum(lengths)
-    return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths - start, lengths)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import ModelError
+from recsys.retrieval.deep_neighbours import CarriedRows
 
 INDEX_FILE: Final = "index.faiss"
 ABOUT_FILE: Final = "index.json"
@@ -118,6 +120,7 @@ class VectorIndex:
         self,
         item_ids: Sequence[str],
         vectors: NDArray[np.float32],
+        rows: CarriedRows,
         flat_limit: int,
         seed: int = 0,
     ) -> VectorIndex:
@@ -128,13 +131,15 @@ class VectorIndex:
         Args:
             item_ids: n ids in catalogue order.
             vectors: float32 (n, d), unit rows.
+            rows: which of them are what they were in this index; only the others are looked at.
             flat_limit: as in `build`.
             seed: as in `build`.
 
         Raises:
             ModelError: as in `build`, or the vectors are of another dimension.
         """
-        _check(item_ids, vectors)
+        _check_sizes(item_ids, vectors)
+        _check_finite(vectors[rows.new], "vector of new item")
         if vectors.shape[1] != self.dimension:
             raise ModelError(
                 f"vectors of {vectors.shape[1]} dimensions can't replace those of the index, which "
@@ -144,11 +149,10 @@ class VectorIndex:
         lists = self._index.nlist if self.kind == "ivf" and len(vectors) > flat_limit else 0
         if not wanted / MOST_LISTS_RATIO <= lists <= wanted * MOST_LISTS_RATIO:
             return self.build(item_ids, vectors, flat_limit, seed)
-        index = faiss.clone_index(self._index)
-        index.reset()
         vectors = np.ascontiguousarray(vectors, np.float32)
-        index.add(vectors)
-        return VectorIndex(tuple(item_ids), _choose_probes(index, vectors, seed), index)
+        index = _carried_lists(self._index, vectors, rows)
+        recall = _choose_probes(index, vectors, seed, self._index.nprobe)
+        return VectorIndex(tuple(item_ids), recall, index)
 
     def save(self, folder: Path) -> None:
         """Write `index.faiss` and, beside it, ids and measured recall in `index.json`."""
@@ -200,12 +204,16 @@ class VectorIndex:
 
 
 def _check(item_ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
+    _check_sizes(item_ids, vectors)
+    _check_finite(vectors, "vector of item")
+
+
+def _check_sizes(item_ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
     if vectors.ndim != MATRIX or len(vectors) != len(item_ids):
         raise ModelError(
             f"an index needs one vector for each item; "
             f"found {len(item_ids)} items and vectors of shape {vectors.shape}"
         )
-    _check_finite(vectors, "vector of item")
 
 
 def _check_finite(vectors: NDArray[np.float32], what: str) -> None:
@@ -232,12 +240,40 @@ def _inverted_lists(vectors: NDArray[np.float32], seed: int) -> Any:
     return index
 
 
+def _carried_lists(old: Any, vectors: NDArray[np.float32], rows: CarriedRows) -> Any:
+    """Inverted lists around the same centroids: carried vectors stay where they are.
+
+    As if the vectors had been added one after the other: within a list they are in order of rows.
+    """
+    lists, dimension = old.nlist, old.d
+    quantizer = faiss.clone_index(old.quantizer)
+    index: Any = faiss.IndexIVFFlat(quantizer, dimension, lists, faiss.METRIC_INNER_PRODUCT)
+    near = quantizer.search(vectors[rows.new], 1)[1].ravel() if len(rows.new) else rows.new
+    order = np.argsort(near, kind="stable")
+    bounds = np.searchsorted(near[order], np.arange(lists + 1))
+    for one, (first, last) in enumerate(itertools.pairwise(bounds.tolist())):
+        size = old.invlists.list_size(one)
+        ids = np.zeros(0, np.int64)
+        if size:
+            ids = rows.place[faiss.rev_swig_ptr(old.invlists.get_ids(one), size)]
+        ids = np.sort(np.concatenate([ids[ids >= 0], rows.new[order[first:last]]]))
+        codes = vectors[ids].view(np.uint8)
+        if len(ids):
+            index.invlists.add_entries(one, len(ids), faiss.swig_ptr(ids), faiss.swig_ptr(codes))
+    index.ntotal = len(vectors)
+    return index
+
+
 def _list_count(items: int) -> int:
     return max(1, min(round(LISTS_PER_ROOT * math.sqrt(items)), items // 2))
 
 
-def _choose_probes(index: Any, vectors: NDArray[np.float32], seed: int) -> float:
-    """Set the fewest probed lists that reach the wanted recall; return the recall measured."""
+def _choose_probes(index: Any, vectors: NDArray[np.float32], seed: int, likely: int = 1) -> float:
+    """Set the fewest probed lists that reach the wanted recall; return the recall measured.
+
+    More lists find as much or more, so there is one such number, and it is near `likely` when
+    little has changed since that was found.
+    """
     rng = np.random.default_rng(seed)
     sample = vectors[rng.permutation(len(vectors))[:RECALL_SAMPLE]]
     depth = min(RECALL_DEPTH, len(vectors))
@@ -248,10 +284,14 @@ def _choose_probes(index: Any, vectors: NDArray[np.float32], seed: int) -> float
         found = index.search(sample, depth)[1]
         return float(np.mean([np.isin(e, f).mean() for e, f in zip(exact, found, strict=True)]))
 
-    enough = 1
-    while enough < index.nlist and recall(enough) < RECALL_WANTED:
-        enough = min(2 * enough, index.nlist)
-    too_few = enough // 2
+    too_few, enough, step = 0, min(likely, index.nlist), 1
+    if recall(enough) >= RECALL_WANTED:
+        while enough > step and recall(enough - step) >= RECALL_WANTED:
+            enough, step = enough - step, 2 * step
+        too_few = max(enough - step, 0)
+    else:
+        while enough < index.nlist and recall(enough) < RECALL_WANTED:
+            too_few, enough = enough, min(2 * enough, index.nlist)
     while enough - too_few > 1:
         middle = (too_few + enough) // 2
         too_few, enough = (too_few, middle) if recall(middle) >= RECALL_WANTED else (middle, enough)
@@ -259,14 +299,14 @@ def _choose_probes(index: Any, vectors: NDArray[np.float32], seed: int) -> float
 
 
 def _read_index(path: Path) -> Any:
-    """Read an index; no array in it may claim more bytes than the file has."""
+    """Map an index from its file; no array in it may claim more bytes than the file has."""
     bytes_before = faiss.get_deserialization_vector_byte_limit()
     loops_before = faiss.get_deserialization_loop_limit()
     try:
         size = path.stat().st_size
         faiss.set_deserialization_vector_byte_limit(size)
         faiss.set_deserialization_loop_limit(size)
-        index = faiss.read_index(str(path))
+        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except (OSError, RuntimeError) as error:
         raise ModelError(f"can't read the index {path}: {error}") from error
     finally:

@@ -107,16 +107,19 @@ class ItemNeighbours:
             place: int64 (items of this table,), new rows in the same order; -1 for what is gone.
             items: in the other catalogue.
         """
-        owner = np.repeat(place, np.diff(self.indptr))
-        neighbour = place[self.indices]
-        kept = (owner >= 0) & (neighbour >= 0)
-        counts = np.bincount(owner[kept], minlength=items)
-        return ItemNeighbours(
-            indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            indices=neighbour[kept].astype(np.int32),
-            weights=self.weights[kept],
-            limit=self.limit,
-        )
+        there, lengths = place >= 0, np.diff(self.indptr)
+        indices, weights = place.astype(np.int32)[self.indices], self.weights
+        kept = np.repeat(there, lengths)
+        kept &= indices >= 0
+        dropped = np.flatnonzero(~kept)
+        if len(dropped):
+            owner = np.searchsorted(self.indptr, dropped, side="right") - 1
+            lengths = lengths - np.bincount(owner, minlength=self.items)
+            indices, weights = indices[kept], weights[kept]
+        counts = np.zeros(items, np.int64)
+        counts[place[there]] = lengths[there]
+        indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return ItemNeighbours(indptr, indices, weights, self.limit)
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[np.generic]], prefix: str) -> Self:
@@ -129,9 +132,9 @@ class ItemNeighbours:
         if missing:
             raise ModelError(f"the neighbours {prefix!r} lack {', '.join(missing)}; train again")
         table = cls(
-            indptr=arrays[f"{prefix}indptr"].astype(np.int64),
-            indices=arrays[f"{prefix}indices"].astype(np.int32),
-            weights=arrays[f"{prefix}weights"].astype(np.float32),
+            indptr=arrays[f"{prefix}indptr"].astype(np.int64, copy=False),
+            indices=arrays[f"{prefix}indices"].astype(np.int32, copy=False),
+            weights=arrays[f"{prefix}weights"].astype(np.float32, copy=False),
             limit=int(arrays.get(f"{prefix}limit", np.array([NO_LIMIT]))[0]),
         )
         if not table.is_sound():
@@ -172,9 +175,9 @@ class ItemNeighbours:
         Returns:
             float32 (items,); 0 for an item without neighbours.
         """
-        item = np.repeat(np.arange(self.items), np.diff(self.indptr))
-        near = place_in_run(item) < min(count, self.limit)
-        item, neighbour, weight = item[near], self.indices[near], self.weights[near]
+        near = np.minimum(self.lengths, count)
+        item, take = np.repeat(np.arange(self.items), near), runs(self.indptr[:-1], near)
+        neighbour, weight = self.indices[take], self.weights[take]
         total = np.bincount(item, weight * values[neighbour], minlength=self.items)
         whole = np.bincount(item, weight, minlength=self.items)
         mean: NDArray[np.float64] = total / np.maximum(whole, np.finfo(np.float32).tiny)
@@ -231,11 +234,16 @@ class ItemNeighbours:
         entries = slice(*seeds.lists.offsets[[first, last]])
         item = seeds.lists.item[entries]
         request = np.repeat(np.arange(last - first), np.diff(seeds.lists.offsets[first : last + 1]))
-        start, length = self.indptr[item], self.lengths[item]
-        ends = np.cumsum(length)
-        take = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - length - start, length)
+        length = self.lengths[item]
+        take = runs(self.indptr[item], length)
         cell = np.repeat(request * self.items, length) + self.indices[take]
         return cell, np.repeat(seeds.weight[entries], length) * self.weights[take]
+
+
+def runs(start: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The places `start[i], start[i] + 1, ...`, `lengths[i]` of them, one run after the other."""
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths - start, lengths)
 
 
 def best_cells(

@@ -49,7 +49,8 @@ class WordCounts:
     def from_arrays(cls, arrays: dict[str, NDArray[np.generic]], words: Sequence[str]) -> Self:
         """What `arrays` gave, and the words."""
         indptr, indices, data = (
-            arrays[f"words.{name}"].astype(np.int32) for name in ("indptr", "indices", "data")
+            arrays[f"words.{name}"].astype(np.int32, copy=False)
+            for name in ("indptr", "indices", "data")
         )
         shape = (len(indptr) - 1, len(words))
         return cls(tuple(words), sparse.csr_matrix((data, indices, indptr), shape=shape))

@@ -1,5 +1,6 @@
 """Item and shopper texts, and the encoders that read them."""
 
+from recsys.text.bert import share_weights
 from recsys.text.bi_encoder import BiEncoder
 from recsys.text.calibration import Calibration
 from recsys.text.clean import clean
@@ -7,7 +8,6 @@ from recsys.text.cross_encoder import CLICK, PURCHASE, CrossEncoder, CrossEncode
 from recsys.text.devices import Device, usable_device
 from recsys.text.encode import autocast, encode_states, encode_vectors
 from recsys.text.kernels import fastest, sample_seconds
-from recsys.text.mapped_tensors import map_tensors
 from recsys.text.pair_scores import PairScoreCounts, PairScores
 from recsys.text.pretrained import load_bert, load_tokenizer, locate
 from recsys.text.render import (
@@ -19,7 +19,8 @@ from recsys.text.render import (
 )
 from recsys.text.scorer import TextScorer
 from recsys.text.shopper_side import ShopperSide
-from recsys.text.tables import StateTable, TokenTable
+from recsys.text.stored_states import FileRows, FileStates, JoinedStates
+from recsys.text.tables import ItemStates, StateTable, TokenTable
 
 __all__ = [
     "CLICK",
@@ -29,6 +30,10 @@ __all__ = [
     "CrossEncoder",
     "CrossEncoderShape",
     "Device",
+    "FileRows",
+    "FileStates",
+    "ItemStates",
+    "JoinedStates",
     "PairScoreCounts",
     "PairScores",
     "ShopperSide",
@@ -45,10 +50,10 @@ __all__ = [
     "load_bert",
     "load_tokenizer",
     "locate",
-    "map_tensors",
     "render_item",
     "render_items",
     "render_shoppers",
     "sample_seconds",
+    "share_weights",
     "usable_device",
 ]

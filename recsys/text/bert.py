@@ -90,6 +90,18 @@ def freeze_below(bert: BertModel, layer: int) -> None:
         module.requires_grad_(False)  # noqa: FBT003
 
 
+def share_weights(one: nn.Module, other: nn.Module) -> None:
+    """Let `other` use `one`'s tensors wherever theirs of that name are equal, bit for bit.
+
+    Encoders tuned from the same model with frozen layers have most of their weights in common.
+    """
+    known = dict(one.named_parameters())
+    for name, weight in other.named_parameters():
+        same = known.get(name)
+        if same is not None and torch.equal(same, weight):
+            weight.data = same.data
+
+
 def write_bert_config(config: BertConfig, path: Path) -> None:
     """Write a BERT's shape as JSON, without what only says which library wrote it."""
     shape = config.to_diff_dict()

@@ -56,7 +56,7 @@ def sample_seconds(scorer: TextScorer, clock: Callable[[], float]) -> dict[Preci
 
 def _drawn(scorer: TextScorer, seed: int) -> tuple[ShopperTexts, Candidates]:
     rng = np.random.default_rng(seed)
-    items, titles = len(scorer.states.offsets) - 1, scorer.model.shape.max_segments
+    items, titles = scorer.states.texts, scorer.model.shape.max_segments
     count = min(CANDIDATES, items)
     shopper = ShopperTexts(
         np.array([0, titles if items else 0]),

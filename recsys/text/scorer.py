@@ -23,7 +23,7 @@ from recsys.text.plain_pass import PlainLayers
 from recsys.text.remembered_sides import DEFAULT_CAPACITY, RememberedSides
 from recsys.text.render import ShopperTexts
 from recsys.text.shopper_side import ShopperSide
-from recsys.text.tables import StateTable, TokenTable
+from recsys.text.tables import ItemStates, StateTable, TokenTable
 
 TOKENS_PER_CHUNK: Final = 2_048
 _DTYPES: Final = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -45,7 +45,7 @@ class TextScorer:
     """
 
     model: CrossEncoder
-    states: StateTable
+    states: ItemStates
     tokenizer: PreTrainedTokenizerFast
     query_max_tokens: int
     precision: Precision
@@ -72,7 +72,7 @@ class TextScorer:
                 advance(1)
         return logits
 
-    def reading(self, states: StateTable) -> TextScorer:
+    def reading(self, states: ItemStates) -> TextScorer:
         """The same model over another catalogue; nothing is remembered of the old one."""
         return replace(self, states=states, pair_scores=PairScores())
 
@@ -137,7 +137,7 @@ class TextScorer:
     def _named(self, shoppers: ShopperTexts, request: int) -> bytes:
         """What the shopper's text is known by."""
         rows = shoppers.segments[shoppers.offsets[request] : shoppers.offsets[request + 1]]
-        items, kind = len(self.states.offsets) - 1, int(shoppers.kind[request])
+        items, kind = self.states.texts, int(shoppers.kind[request])
         if len(rows) and int(rows[0]) >= items:
             return bytes([kind]) + shoppers.queries[int(rows[0]) - items].encode()
         return bytes([kind]) + rows.tobytes()
@@ -166,7 +166,7 @@ class TextScorer:
     def _read_shopper(self, shoppers: ShopperTexts, request: int) -> ShopperSide:
         own = slice(int(shoppers.offsets[request]), int(shoppers.offsets[request + 1]))
         rows = torch.from_numpy(shoppers.segments[own])
-        items, table = len(self.states.offsets) - 1, self.states
+        items, table = self.states.texts, self.states
         if len(rows) and int(rows[0]) >= items:
             table = self._query_states(shoppers.queries[int(rows[0]) - items])
             rows = torch.zeros(1, dtype=torch.int64)
@@ -182,7 +182,7 @@ class TextScorer:
         )
 
 
-def _grouped(table: StateTable, rows: torch.Tensor) -> tuple[torch.Tensor, LengthGroups]:
+def _grouped(table: ItemStates, rows: torch.Tensor) -> tuple[torch.Tensor, LengthGroups]:
     """The states of the texts `rows` by length, and where they are."""
     groups = LengthGroups.of(table.offsets[rows], table.lengths_of(rows))
     return table.at(groups.place), groups

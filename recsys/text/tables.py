@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -38,7 +38,7 @@ class TokenTable:
             ids += tokenizer(batch, truncation=True, max_length=max_tokens)["input_ids"]
         lengths = [len(row) for row in ids]
         flat = np.fromiter((i for row in ids for i in row), np.int64, sum(lengths))
-        return cls(_offsets(lengths), torch.from_numpy(flat))
+        return cls(offsets_of(torch.tensor(lengths, dtype=torch.int64)), torch.from_numpy(flat))
 
     @property
     def lengths(self) -> Tensor:
@@ -57,16 +57,27 @@ class TokenTable:
 
 
 @dataclass(frozen=True)
-class StateTable:
-    """Hidden states of n texts at the input of one layer, concatenated.
+class ItemStates(ABC):
+    """Hidden states of n texts at the input of one layer.
 
     Attributes:
-        offsets: int64 (n + 1,), text i owns `states[offsets[i]:offsets[i + 1]]`.
-        states: floating (m, d), float16 as stored in a bundle.
+        offsets: int64 (n + 1,), text i has the tokens `offsets[i]` to `offsets[i + 1]`.
     """
 
     offsets: Tensor
-    states: Tensor
+
+    @abstractmethod
+    def at(self, place: Tensor) -> Tensor:
+        """States (n, d) of tokens int64 (n,)."""
+
+    @abstractmethod
+    def together(self) -> Tensor:
+        """All states (m, d), one text after the other."""
+
+    @property
+    def texts(self) -> int:
+        """How many there are."""
+        return len(self.offsets) - 1
 
     @property
     def lengths(self) -> Tensor:
@@ -77,42 +88,48 @@ class StateTable:
         """int64 (b,): tokens of the texts `rows` (b,)."""
         return self.offsets[rows + 1] - self.offsets[rows]
 
-    def at(self, place: Tensor) -> Tensor:
-        """States (n, d) of tokens int64 (n,)."""
-        return self.states[place]
-
     def padded(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """States (b, t, d), 0-padded, and mask bool (b, t) of the texts `rows` (b,)."""
         place, mask = _places(self.offsets, rows)
-        return self.states[place] * mask.unsqueeze(-1), mask
+        states = self.at(place.flatten()).unflatten(0, place.shape)
+        return states * mask.unsqueeze(-1), mask
+
+    def taken(self, rows: Tensor) -> StateTable:
+        """A copy of the texts `rows` (b,)."""
+        lengths = self.lengths_of(rows)
+        offsets = offsets_of(lengths)
+        shift = self.offsets[rows] - offsets[:-1]
+        place = torch.arange(int(offsets[-1])) + shift.repeat_interleave(lengths)
+        return StateTable(offsets, self.at(place))
+
+
+@dataclass(frozen=True)
+class StateTable(ItemStates):
+    """Hidden states that lie one after the other.
+
+    Attributes:
+        states: floating (m, d), float16 as stored in a bundle.
+    """
+
+    states: Tensor
+
+    def at(self, place: Tensor) -> Tensor:
+        """See `ItemStates`."""
+        return self.states[place]
+
+    def together(self) -> Tensor:
+        """See `ItemStates`."""
+        return self.states
 
     def extended(self, other: StateTable) -> StateTable:
         """This table's texts, then the other's."""
         offsets = torch.cat([self.offsets, other.offsets[1:] + self.offsets[-1]])
         return StateTable(offsets, torch.cat([self.states, other.states]))
 
-    def joined(self, other: StateTable, rows: NDArray[np.int64]) -> StateTable:
-        """The texts `rows` (n,) of this table and, counted on from its end, of the other."""
-        own = len(self.offsets) - 1
-        lengths = torch.cat([self.lengths, other.lengths])[torch.from_numpy(rows)]
-        joined = StateTable(
-            _offsets(lengths.numpy()),
-            self.states.new_empty(int(lengths.sum()), self.states.shape[1]),
-        )
-        breaks = np.flatnonzero((np.diff(rows) != 1) | (rows[1:] == own)) + 1
-        for part in np.split(np.arange(len(rows)), breaks):
-            if not len(part):
-                continue
-            first, last = int(rows[part[0]]), int(rows[part[-1]]) + 1
-            source, before = (self, 0) if first < own else (other, own)
-            states = source.states[source.offsets[first - before] : source.offsets[last - before]]
-            start = int(joined.offsets[part[0]])
-            joined.states[start : start + len(states)] = states
-        return joined
 
-
-def _offsets(lengths: Sequence[int] | NDArray[np.int64]) -> Tensor:
-    return torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+def offsets_of(lengths: Tensor) -> Tensor:
+    """int64 (n + 1,) of lengths int64 (n,)."""
+    return torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
 
 
 def _places(offsets: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,8 +13,9 @@ from pydantic import BaseModel
 
 from recsys import v1
 from recsys.recommender import Contents
+from serving.bench.catalogue_changes import CHANGES, ChangeCost, measure_changes
 from serving.bench.child import process_status, resident_mib, run_apart
-from serving.bench.grown_bundle import grow_bundle
+from serving.bench.grown_bundle import FIRST_VARIANT, grow_bundle
 from serving.bench.machine import Machine, this_machine
 from serving.bench.server_process import server_process
 from serving.client import RecommendationClient
@@ -43,6 +44,12 @@ class CatalogueCost(BaseModel):
     calls: int
     p50_ms: float
     p99_ms: float
+
+    change: ChangeCost | None
+    """Of changes after that; None where the bundle does not keep what they need."""
+
+    resident_changed_mib: float
+    """After the changes; the same as `resident_mib` without them."""
 
 
 class CatalogueSizes(BaseModel):
@@ -74,26 +81,34 @@ def measure_catalogue_sizes(
     Raises:
         DataError: the bundle has more items than the size.
     """
-    users = _users(bundle, calls)
+    real = Contents.load(bundle)
+    users = _users(real, calls)
+    known = real.catalogue.table[:CHANGES].select("item_id", "title").iter_rows()
+    changed = [(f"{item_id}{FIRST_VARIANT}", title) for item_id, title in known]
+    if real.texts.upkeep is None:
+        changed = []
+    del real
     costs = []
     for items in sizes:
         with TemporaryDirectory() as folder:
             registry = Path(folder)
             run_apart(None, grow_bundle, bundle, registry, items, seed)
-            costs.append(_served(registry, items, users))
+            costs.append(_served(registry, items, users, changed))
             found(costs[-1])
     return CatalogueSizes(machine=this_machine(), bundle=bundle.name, costs=costs)
 
 
-def _users(bundle: Path, count: int) -> list[str]:
+def _users(real: Contents, count: int) -> list[str]:
     """The shoppers active last, again and again where there are too few."""
-    log = Contents.load(bundle).log
+    log = real.log
     latest_first = log.user[np.argsort(-log.time, kind="stable")]
     _, first = np.unique(latest_first, return_index=True)
     return [log.user_ids[row] for row in np.resize(latest_first[np.sort(first)], count)]
 
 
-def _served(registry: Path, items: int, users: Sequence[str]) -> CatalogueCost:
+def _served(
+    registry: Path, items: int, users: Sequence[str], changed: Sequence[tuple[str, str]]
+) -> CatalogueCost:
     taken = []
     settings = registry / "server.toml"
     settings.write_text(f"max_answer_seconds = {LONGEST_CALL_SECONDS}\n", encoding="utf-8")
@@ -107,6 +122,8 @@ def _served(registry: Path, items: int, users: Sequence[str]) -> CatalogueCost:
         anonymous, file, peak = (
             resident_mib(name, status) for name in ("RssAnon", "RssFile", "VmHWM")
         )
+        change = measure_changes(server.address, changed, users) if changed else None
+        resident_changed = resident_mib("VmRSS", status)
     size = sum(path.stat().st_size for path in (registry / "bundles").rglob("*") if path.is_file())
     return CatalogueCost(
         items=items,
@@ -118,4 +135,6 @@ def _served(registry: Path, items: int, users: Sequence[str]) -> CatalogueCost:
         calls=len(users),
         p50_ms=float(np.median(taken)),
         p99_ms=float(np.quantile(taken, 0.99)),
+        change=change,
+        resident_changed_mib=resident_changed,
     )

@@ -15,12 +15,15 @@ from recsys.bundle import Manifest, ManifestFields, Registry
 from recsys.errors import DataError
 from recsys.interactions import InteractionLog
 from recsys.page import MerchandisingRules
-from recsys.recommender import Catalogue, Contents, TextModels
-from recsys.retrieval import CoOccurrence, ItemNeighbours, Taste, VectorIndex
-from recsys.text import StateTable
+from recsys.recommender import Catalogue, Contents, TextModels, Upkeep
+from recsys.retrieval import CoOccurrence, DeepNeighbours, ItemNeighbours, Taste, VectorIndex
+from recsys.text import ItemStates, StateTable
 
 VARIATION: Final = 0.3
 """Length of what a variant's vector has of its own, in proportion to the original's."""
+
+FIRST_VARIANT: Final = "\x01000000"
+"""Follows an original's id; it sorts before whatever else may follow an id in a longer one."""
 
 Rows = NDArray[np.int64]
 
@@ -87,18 +90,13 @@ class Variants:
         """The originals' rows under ids of their own."""
         place = np.arange(len(self.origin)) - self.offsets[self.origin]
         number = pl.Series("variant", place)
-        # "\x01" sorts before whatever may follow an id in a longer one
-        ids = pl.format("{}\x01{}", "item_id", number.cast(pl.String).str.zfill(6))
+        suffix = number.cast(pl.String).str.zfill(len(FIRST_VARIANT) - 1)
+        ids = pl.format("{}\x01{}", "item_id", suffix)
         return Catalogue(catalogue.table[self.origin].with_columns(item_id=ids))
 
-    def states(self, table: StateTable) -> StateTable:
+    def states(self, table: ItemStates) -> StateTable:
         """The originals' states."""
-        origin = torch.from_numpy(self.origin)
-        length = table.lengths[origin]
-        ends = length.cumsum(0)
-        shift = table.offsets[origin] + length - ends
-        take = torch.arange(int(ends[-1])) + shift.repeat_interleave(length)
-        return StateTable(torch.cat([torch.zeros(1, dtype=torch.int64), ends]), table.states[take])
+        return table.taken(torch.from_numpy(self.origin))
 
 
 def grow_bundle(bundle: Path, registry: Path, items: int, seed: int) -> None:
@@ -106,7 +104,7 @@ def grow_bundle(bundle: Path, registry: Path, items: int, seed: int) -> None:
 
     Events, encoders and rankers are those of the real bundle; the index, the co-occurrence tables
     and everything else that is as large as the catalogue are made anew or repeated. Merchandising
-    rules and what only indexing anew needs are left out.
+    rules are left out.
 
     Raises:
         DataError: the real catalogue is larger.
@@ -141,17 +139,39 @@ def _grown_texts(real: Contents, item_ids: tuple[str, ...], variants: Variants) 
     vectors = variants.vectors(texts.vectors)
     tuned = texts.untuned_vectors is not texts.vectors
     limit = configuration.retrieval.flat_index_limit
+    neighbours, lexical = (variants.neighbours(one) for one in (texts.neighbours, texts.lexical))
     return replace(
         texts,
         vectors=vectors,
-        upkeep=None,
+        upkeep=texts.upkeep and _grown_upkeep(texts.upkeep, variants, (neighbours, lexical)),
         untuned_vectors=variants.vectors(texts.untuned_vectors) if tuned else vectors,
         index=VectorIndex.build(item_ids, vectors, limit, configuration.seed),
-        neighbours=variants.neighbours(texts.neighbours),
-        lexical=variants.neighbours(texts.lexical),
+        neighbours=neighbours,
+        lexical=lexical,
         tastes={name: _grown_taste(taste, variants) for name, taste in texts.tastes.items()},
         scorer=replace(texts.scorer, states=variants.states(texts.scorer.states)),
     )
+
+
+def _grown_upkeep(
+    upkeep: Upkeep, variants: Variants, tables: tuple[ItemNeighbours, ItemNeighbours]
+) -> Upkeep:
+    """As if variants had their originals' texts; the tables are by vectors and by words."""
+    words = replace(upkeep.words, counts=upkeep.words.counts[variants.origin])
+    return replace(
+        upkeep,
+        text_sums=upkeep.text_sums[variants.origin],
+        words=words,
+        neighbours=_with_floors(upkeep.neighbours, variants, tables[0]),
+        lexical=_with_floors(upkeep.lexical, variants, tables[1]),
+    )
+
+
+def _with_floors(
+    known: DeepNeighbours, variants: Variants, table: ItemNeighbours
+) -> DeepNeighbours:
+    floor_row = variants.offsets[known.floor_row].astype(np.int32)
+    return DeepNeighbours(table, known.floor[variants.origin], floor_row[variants.origin])
 
 
 def _grown_taste(taste: Taste, variants: Variants) -> Taste:

@@ -188,6 +188,10 @@ def _show_index(found: VectorSearch) -> None:
 
 def _show_catalogue(found: CatalogueSizes) -> None:
     columns = ("items", "p50", "p99", "resident", "anonymous", "of files", "peak", "bundle")
+    changes = table_of(
+        "Changes of two items each, and calls meanwhile",
+        *("items", "first", "others", "slowest", "p50", "p99", "resident then"),
+    )
     table = table_of(f"A server over bundle {found.bundle}, grown", *columns)
     for cost in found.costs:
         memory = (cost.resident_mib, cost.anonymous_mib, cost.file_mib, cost.peak_mib)
@@ -197,5 +201,15 @@ def _show_catalogue(found: CatalogueSizes) -> None:
             f"{cost.p99_ms:.0f} ms",
             *(f"{mib:,.0f} MiB" for mib in (*memory, cost.bundle_mib)),
         )
+        if (change := cost.change) is not None:
+            seconds = (change.first_seconds, change.median_seconds, change.slowest_seconds)
+            changes.add_row(
+                f"{cost.items:,}",
+                *(f"{taken:.1f} s" for taken in seconds),
+                f"{change.p50_ms:.0f} ms",
+                f"{change.p99_ms:.0f} ms",
+                f"{cost.resident_changed_mib:,.0f} MiB",
+            )
     RESULTS.print(table)
+    RESULTS.print(changes)
     show_line(found.machine.line())
