@@ -11,7 +11,8 @@ from recsys.features import WINDOW_DAYS, ItemStatistics
 from recsys.interactions import InteractionLog, kept_by_hour
 from recsys.retrieval import ItemNeighbours
 
-HOURS_KEPT: Final = 8
+HOURS_KEPT: Final = 3
+"""Of 100,000 items an hour's counts take about 30 MB; calls mostly ask for the latest."""
 DEMAND_NEIGHBOURS: Final = 15
 SMOOTHING: Final = np.float32(0.1)
 
