@@ -58,7 +58,8 @@ def drive(
     The server sees the shop's own time: lists are asked for `as_of` the moment they are opened, and
     events say when they happened. A shopper's lists follow one another, with all events of one
     reported before the next; days follow one another, too. So the same dataset, options and bundle
-    give the same events, however many shoppers are served at a time.
+    give the same events, however many shoppers are served at a time. Impressions are reported,
+    too, except those of experiments, which the server records itself.
 
     Args:
         dataset: of a simulated shop, whose bundle the server answers from. Its purchases before
@@ -173,7 +174,7 @@ class _ShopFront:
         acts = self._visitors.respond(opening, item_ids)
         found.showed(opening, answer, self._visitors.value(opening, item_ids), acts)
         events = [self._event(opening, answer, act) for act in acts]
-        if not answer.experiment_arm:
+        if not _in_experiment(answer):  # whose impressions the server records
             events = [*self._impressions(opening, answer), *events]
         self._report(events, found)
 
@@ -184,8 +185,10 @@ class _ShopFront:
             )
             for place, item in enumerate(answer.items)
         ]
-        for event in shown:  # as a server names those it records itself: they count once
+        for event, item in zip(shown, answer.items, strict=True):
+            # as a server names those it records itself: they count once
             event.event_id = f"{answer.attribution_token}.{event.position}"
+            event.propensity = item.propensity
         return shown
 
     def _buy_again(self, day: int, user: int, acts: Sequence[VisitorAct], found: Tally) -> None:
@@ -237,6 +240,10 @@ class _ShopFront:
         moment = Timestamp()
         moment.FromDatetime(self._visitors.moment(day, time_us))
         return moment
+
+
+def _in_experiment(answer: v1.RecommendResponse) -> bool:
+    return bool(answer.experiment_arm or any(item.experiment_arm for item in answer.items))
 
 
 class _Pace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
@@ -23,6 +24,8 @@ from recsys.tables import Dataset, Events
 from serving.cli.main import main
 from serving.drive_summary import DriveSummary
 from serving.driving import DriveOptions, drive
+from serving.experiments import RunningExperiments
+from serving.experiments_file import ServedPlan
 from training.export_events import export_events
 
 END = START + timedelta(days=SIMULATION.days)
@@ -161,6 +164,49 @@ def test_events_that_the_server_does_not_take_are_counted(trained_shop: TrainedS
     assert summary.failed_calls["ServiceError"] > 0
     assert summary.lost_events == sum(summary.events.values()) > 0
     assert summary.recorded == 0
+
+
+def test_impressions_of_experiments_are_the_servers_and_count_once(
+    trained_shop: TrainedShop, tmp_path: Path
+) -> None:
+    plan = ServedPlan.model_validate(
+        {
+            "experiments": [
+                {
+                    "name": "ranker",
+                    "layer": "page",
+                    "end": 0.4,
+                    "arms": [{"name": "popularity", "ranker": "popularity"}, {"name": "full"}],
+                },
+                {
+                    "name": "mixed",
+                    "layer": "page",
+                    "start": 0.4,
+                    "end": 0.7,
+                    "interleaved": True,
+                    "arms": [{"name": "popularity", "ranker": "popularity"}, {"name": "full"}],
+                },
+            ]
+        }
+    )
+    file = tmp_path / "state.sqlite"
+    with (
+        closing(SqliteStateStore(file)) as store,
+        running(trained_shop.recommender, store, log_impressions=True) as (server, call),
+    ):
+        server.experiments.put(RunningExperiments(plan))
+        summary = driven(trained_shop, f"127.0.0.1:{call.port}", days=2)
+    assert set(summary.arms) == {"", "ranker/popularity", "ranker/full"}
+    assert sum(arm.lists for arm in summary.arms.values()) == summary.total.lists
+    shown = [one for one in recorded(file) if one.event_type == "impression"]
+    assert len(shown) == summary.total.impressions == summary.events["impression"]
+    labels = Counter(one.experiment_arm for one in shown)
+    assert labels["ranker/popularity"] == summary.arms["ranker/popularity"].impressions
+    assert labels["ranker/full"] == summary.arms["ranker/full"].impressions
+    assert labels["mixed/popularity"] > 0
+    assert labels["mixed/full"] > 0
+    assert labels[None] > 0
+    assert all(one.propensity for one in shown)
 
 
 def test_it_refuses_what_can_not_go_well(trained_shop: TrainedShop, tmp_path: Path) -> None:

@@ -222,6 +222,18 @@ class Visitors:
         users = [user for user, _ in purchases]
         self._bought |= dict.fromkeys(zip(users, rows, strict=True), day)
 
+    def click_chances(self, opening: Opening, item_ids: Sequence[str]) -> NDArray[np.float64]:
+        """float64 (n,): chance of a click on each item where it is looked at; 0 if passed over.
+
+        Raises:
+            DataError: an item is not of this shop.
+        """
+        rows = self._items(item_ids)
+        position = self._looked_through(opening, rows)
+        chances = np.zeros(len(rows))
+        chances[position] = self._behaviour.click(self._affinity(opening, rows[position]))
+        return chances
+
     def value(self, opening: Opening, item_ids: Sequence[str]) -> ListValue:
         """What is to be expected of a list, and of the best one of the shop's list size.
 
