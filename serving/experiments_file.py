@@ -18,6 +18,7 @@ MAX_LABEL_CHARS: Final = 256
 
 DEFAULT_POOL: Final = 100
 INTERLEAVED: Final = "interleaved"
+OVERRIDES: Final = "overrides"
 EXPLORING: Final = ("temperature", "pool")
 
 
@@ -163,7 +164,11 @@ def load_experiments(path: Path) -> ServedPlan:
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
-        )
+        problems = "; ".join(f"{_place(item['loc'])}: {item['msg']}" for item in error.errors())
         raise ConfigurationError(f"{path}: {problems}") from error
+
+
+def _place(names: tuple[int | str, ...]) -> str:
+    """Where a setting is, without the ids of shoppers: the log gets to see it."""
+    known = names[: names.index(OVERRIDES) + 1] if OVERRIDES in names else names
+    return ".".join(map(str, known))

@@ -12,6 +12,7 @@ from typing import Final
 from recsys.errors import StateError
 from recsys.interactions import microseconds
 from recsys.state import EventRecord, StateStore
+from serving.batch_reading import MAX_AHEAD
 from serving.logs import describe_fault, serving_log
 from serving.metrics import ImpressionOutcome, Metrics
 
@@ -126,17 +127,22 @@ class ImpressionLog:
 
     def add(self, shown: ShownAnswer) -> None:
         """Take an answer in; never waits for the disk, never fails."""
-        if not shown.user_id:
-            self._metrics.impressions(ImpressionOutcome.NO_SHOPPER, len(shown.items))
-            return
+        outcome = self._refusal(shown)
         with self._lock:
-            taken = not self._closing.is_set() and len(self._waiting) < MAX_WAITING
-            if taken:
+            if outcome is None and (self._closing.is_set() or len(self._waiting) >= MAX_WAITING):
+                outcome = ImpressionOutcome.LOST
+            if outcome is None:
                 self._waiting.append(shown)
-        if taken:
+        if outcome is None:
             self._arrived.set()
         else:
-            self._metrics.impressions(ImpressionOutcome.LOST, len(shown.items))
+            self._metrics.impressions(outcome, len(shown.items))
+
+    def _refusal(self, shown: ShownAnswer) -> ImpressionOutcome | None:
+        """Why an answer is none that an event could be of; None for most."""
+        if not shown.user_id:
+            return ImpressionOutcome.NO_SHOPPER
+        return ImpressionOutcome.AHEAD if shown.at > self._clock() + MAX_AHEAD else None
 
     def close(self) -> None:
         """Write what waits, trying once, and stop."""

@@ -37,6 +37,9 @@ class ImpressionOutcome(StrEnum):
     NO_SHOPPER = "no_shopper"
     """The request named neither user nor session, so nobody's act could answer it."""
 
+    AHEAD = "ahead"
+    """The request's `as_of` is further ahead of the clock than the time of any event may be."""
+
 
 class Metrics:
     """Counters and histograms of one server, in a registry of their own; for several threads."""

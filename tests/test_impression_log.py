@@ -146,6 +146,14 @@ def test_overrides_are_served_without_a_label_and_arms_are_timed(
     assert value(found, "arm_seconds_count", experiment="order", arm="old") == 0
 
 
+def test_an_answer_for_the_future_is_counted_and_not_recorded(store: FailingStore) -> None:
+    with logging(store) as (server, call), measured(server) as address:
+        call.recommend(user_id="u1", as_of=NOW + timedelta(minutes=6))
+        call.recommend(user_id="u1", as_of=NOW + timedelta(minutes=4))
+        until(lambda: value(series(address), "impressions_total", outcome="recorded") == 6)
+        assert value(series(address), "impressions_total", outcome="ahead") == 6
+
+
 def test_a_plan_is_part_of_the_token(store: FailingStore, tmp_path: Path) -> None:
     with logging(store) as (server, call):
 
@@ -210,6 +218,7 @@ def test_nothing_is_logged_unless_asked_for(store: FailingStore) -> None:
         ('[[experiments]]\nname = "a"\narms = [{name = "x", wieght = 2}]', "wieght"),
         ('[[experiments]]\nname = "a"\narms = [{name = "x y"}]', "letters, digits"),
         (f'[[experiments]]\nname = "a"\narms = [{{name = "{"x" * 255}"}}]', "fit into an event"),
+        ("[[experiments]]\noverrides = {shopper-1 = 3}", "experiments.0.overrides: "),
     ],
 )
 def test_a_file_that_cannot_run_names_itself_and_the_fault(
@@ -218,6 +227,7 @@ def test_a_file_that_cannot_run_names_itself_and_the_fault(
     with pytest.raises(ConfigurationError, match=message) as caught:
         plan(tmp_path, text)
     assert "experiments.toml" in str(caught.value)
+    assert "shopper-1" not in str(caught.value)
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
