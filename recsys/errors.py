@@ -19,7 +19,10 @@
     │   ├── RegistryBusyError       another process is publishing
     │   └── WorseBundleError        what was trained ranks worse than what is in service
     ├── StateError                  the state store can't be opened, read or written
-    │   └── StateDamagedError       its file is damaged, or no state store at all
+    │   ├── StateDamagedError       what it holds is damaged, or no state store at all
+    │   ├── StateAnswerError        its server answered something else, or far too much
+    │   └── StateUnavailableError   its server does not answer, or not in time
+    │       └── StateNotAskedError  it failed so often just now that it was not asked
     ├── RequestError                a request can't be answered as asked; names the field
     │   ├── UnknownItemError        the item asked for is not in the catalogue
     │   └── UnknownBundleError      the bundle asked for is not in the registry
@@ -107,7 +110,19 @@ class StateError(RecsysError):
 
 
 class StateDamagedError(StateError):
-    """The state store's file is damaged, or no state store at all."""
+    """What the state store holds is damaged, or no state store at all."""
+
+
+class StateAnswerError(StateError):
+    """The state store's server answered something else than what was asked, or far too much."""
+
+
+class StateUnavailableError(StateError):
+    """The state store's server does not answer, or not in time; a later call may succeed."""
+
+
+class StateNotAskedError(StateUnavailableError):
+    """The state store's server failed so often just now that it was not asked; safe to retry."""
 
 
 class RequestError(RecsysError):

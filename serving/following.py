@@ -50,7 +50,9 @@ def following(
             running.enter_context(
                 _experimenting(server, loader, settings.experiments, settings, stopping)
             )
-        watch = PointerWatch(registry, swapper, settings.watch_seconds, stopping)
+        watch = PointerWatch(
+            registry, swapper, settings.watch_seconds, stopping, server.can_install
+        )
         version = bundle or registry.current()
         swapper.change_to(version, lambda: 0.0 if stopping.is_set() else math.inf)
         if settings.admin_port is not None:

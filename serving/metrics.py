@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from serving.admission import Admission, Refusal
 from serving.calls import CallsUnderWay
+from serving.counted_store import StateCall, StateOutcome
 from serving.experiments import ExperimentSlot
 from serving.ranking import RankerSlot
 
@@ -79,6 +80,9 @@ class Metrics:
             "Answers whose impressions are not written yet.",
             registry=self.registry,
         )
+        self._state_calls = self._counter(
+            "state_calls", "Calls to the state store by how they ended.", "call", "outcome"
+        )
         for outcome in ("ok", "failed"):
             self._loads.labels(outcome)
             self._plans.labels(outcome)
@@ -86,6 +90,9 @@ class Metrics:
             self._refused.labels(why.value)
         for what in ImpressionOutcome:
             self._impressions.labels(what.value)
+        for call in StateCall:
+            for how in StateOutcome:
+                self._state_calls.labels(call.value, how.value)
 
     def called(self, method: str, code: grpc.StatusCode, seconds: float) -> None:
         """A call ended."""
@@ -125,6 +132,10 @@ class Metrics:
         """The file of experiments was changed, and is in force, or can't be."""
         self._plans.labels("ok" if well else "failed").inc()
 
+    def state_called(self, call: StateCall, outcome: StateOutcome) -> None:
+        """The state store was asked."""
+        self._state_calls.labels(call.value, outcome.value).inc()
+
     def found(self, by_source: Mapping[str, int]) -> None:
         """So many candidates were brought by each source."""
         for source, count in by_source.items():
@@ -149,8 +160,8 @@ class Metrics:
     def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
         return Histogram(f"recsys_{name}", text, labels, buckets=SECONDS, registry=self.registry)
 
-    def _counter(self, name: str, text: str, label: str) -> Counter:
-        return Counter(f"recsys_{name}", text, [label], registry=self.registry)
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"recsys_{name}", text, labels, registry=self.registry)
 
 
 class StateCollector(Collector):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
 
 from recsys.bundle import Registry
-from recsys.errors import RecsysError, SwapInProgressError
+from recsys.errors import RecsysError, StateUnavailableError, SwapInProgressError
 from serving.logs import serving_log
 from serving.swapping import BundleSwapper
 
@@ -19,24 +20,32 @@ log = serving_log()
 class PointerWatch:
     """Looks at the pointer every so often, and changes to the bundle it names once it is replaced.
 
-    A bundle that is refused is not tried again until the pointer is replaced once more. While
-    pointer or registry are gone, what is served is served on.
+    A bundle that is refused is not tried again until the pointer is replaced once more; one that
+    has to wait for the state store is. While pointer or registry are gone, what is served is served
+    on.
 
     Args:
         registry: whose pointer.
         swapper: changes the bundle.
         seconds: between two looks.
         stopping: ends it once set; a change under way is given up then.
+        is_ready: whether a change can succeed; until then, none is tried.
     """
 
     def __init__(
-        self, registry: Registry, swapper: BundleSwapper, seconds: float, stopping: Event
+        self,
+        registry: Registry,
+        swapper: BundleSwapper,
+        seconds: float,
+        stopping: Event,
+        is_ready: Callable[[], bool] = lambda: True,
     ) -> None:
         self._registry = registry
         self._swapper = swapper
         self._seconds = seconds
         self._seen = file_mark(registry.pointer)
         self._stopping = stopping
+        self._is_ready = is_ready
         self._thread = Thread(target=self._run, name="pointer watch", daemon=True)
 
     def start(self) -> None:
@@ -64,11 +73,11 @@ class PointerWatch:
         except RecsysError as error:
             self._swapper.note_failure("", str(error))
             return True
-        if version == status.version:
-            return True
+        if version == status.version or not self._is_ready():
+            return version == status.version
         try:
             self._swapper.change_to(version, self._time_left)
-        except SwapInProgressError:
+        except (SwapInProgressError, StateUnavailableError):
             return False
         except Exception:  # noqa: BLE001
             return True  # the swapper has said why

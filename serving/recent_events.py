@@ -9,15 +9,12 @@ from recsys.errors import StateError
 from recsys.interactions import EventKind, as_datetime, microseconds
 from recsys.recommender import RankedList, RankRequest, RecentEvent, RecommendRequest
 from recsys.state import EventRecord, ShopperKey, StateStore
-from serving.logs import serving_log
 from serving.ranking import Ranker
 
 RECENT_EVENTS_MISSING: Final = "recent_events_missing"
 """In an answer's `degraded`: the store could not be read, so the answer is the bundle's alone."""
 
 Asked = TypeVar("Asked", RecommendRequest, RankRequest)
-
-log = serving_log()
 
 
 class RecentEvents:
@@ -46,8 +43,7 @@ class RecentEvents:
         )
         try:
             events = self._store.shopper_events(key, self._limit)
-        except StateError as error:
-            log.warning("recent events can't be read", error=type(error).__name__)
+        except StateError:
             return asked, (RECENT_EVENTS_MISSING,)
         return replace(asked, recent=tuple(map(_recent, events))), ()
 

@@ -21,6 +21,7 @@ from serving.admission import Admission
 from serving.call_guard import CallGuard
 from serving.calls import CallsUnderWay
 from serving.catalog_service import CatalogService
+from serving.counted_store import CountedStateStore
 from serving.event_service import EventService
 from serving.experiments import ExperimentSlot, RunningExperiments
 from serving.impression_log import ImpressionLog
@@ -107,6 +108,7 @@ class Server:
         self._server = grpc.server(self._pools[0], interceptors=[guard], options=_options(settings))
         state = StateCollector(self._calls, admission, self.rankers, self.experiments, clock)
         self.metrics.registry.register(state)
+        store = store and CountedStateStore(store, self.metrics.state_called)
         self._impressions = self._impression_log(store, clock)
         service = RecommendationService(
             Slots(self.rankers, self.experiments),
@@ -127,7 +129,7 @@ class Server:
 
     def _take_in(self, store: StateStore, clock: Callable[[], datetime]) -> LiveCatalogue:
         """Offer the services that write to the store."""
-        catalogue = LiveCatalogue(store)
+        catalogue = LiveCatalogue(store, self._settings.changes_seconds)
         events = EventService(store, self.rankers, self._settings, clock)
         v1.add_EventServiceServicer_to_server(events, self._server)
         items = CatalogService(catalogue, self.rankers, self._settings, clock)
@@ -167,13 +169,18 @@ class Server:
     def prepared(self, ranker: Ranker) -> Ranker:
         """What answers calls in the place of `ranker`: warm, with all recorded changes in effect.
 
-        Later changes of the catalogue will be, too. What a recommender holds stays, so the garbage
-        collector need not look through it again and again: to be freed, it must not be part of a
-        reference cycle.
+        Later changes of the catalogue will be, too. Before the first recommender answers calls, a
+        state store that is down is not waited for: answers lack the changes, and say so, until they
+        are there. What a recommender holds stays, so the garbage collector need not look through it
+        again and again: to be freed, it must not be part of a reference cycle.
+
+        Raises:
+            StateError: the state store can't be read.
         """
         try:
             if self._catalogue is not None:
-                ranker = self._catalogue.following(ranker)
+                is_first = self.rankers.current is None
+                ranker = self._catalogue.following(ranker, may_lack=is_first)
             ranker.warm_up(time.monotonic)
         except BaseException:
             self.metrics.loaded(well=False)
@@ -207,6 +214,10 @@ class Server:
         self.rankers.put(ranker, on_drained)
         for service in self._services:
             self._readiness.set(service, ready=True)
+
+    def can_install(self) -> bool:
+        """Whether `install` can be expected to find the changes of the catalogue."""
+        return self._catalogue is None or self._catalogue.is_readable()
 
     def drain(self) -> None:
         """Say NOT_SERVING, refuse new calls, let calls under way finish, then stop listening.

@@ -131,6 +131,20 @@ class ServerSettings(BaseModel):
     max_recent_events: int = Field(default=200, ge=1)
     """Acts of a shopper since the bundle's horizon that an answer looks at, the latest."""
 
+    changes_seconds: float = Field(default=1.0, gt=0)
+    """Time between two looks at the state store for changes of the catalogue that another server
+    has recorded, or that could not be read before."""
+
+    redis_read_seconds: float = Field(default=0.05, gt=0)
+    """Time that a Redis has to say what a shopper did; without it the answer is given."""
+
+    redis_write_seconds: float = Field(default=2.0, gt=0)
+    """Time that a Redis has to record a batch, or to read out a part of what it holds."""
+
+    redis_may_lose: bool = False
+    """Whether a Redis is taken whose settings let it lose what it has acknowledged; the log says in
+    which ways."""
+
     max_items: int = Field(default=1_000, ge=1)
     """Most items in a batch."""
 

@@ -6,7 +6,7 @@ import io
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,9 @@ import pytest
 
 if TYPE_CHECKING:
     from trained_shop import TrainedShop
+
+    from recsys.state import StateStore
+    from serving.bench.redis_process import RedisProcess
 
 # Set before anything imports transformers, torch or LightGBM: no test reaches the network, and the
 # tiny models here lose time to threads.
@@ -74,6 +77,53 @@ def strace(tmp_path_factory: pytest.TempPathFactory) -> str:
     if probe.returncode != 0:
         pytest.skip(f"strace may not trace here: {probe.stderr.decode().strip()}")
     return program
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    """A durable Redis; skips the test where the program is not there."""
+    from serving.bench.redis_process import is_redis_here, redis_process  # noqa: PLC0415
+
+    if not is_redis_here():
+        pytest.skip("redis-server is not installed")
+    with redis_process(tmp_path_factory.mktemp("redis")) as process:
+        yield process
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisProcess) -> str:
+    """Where a durable Redis with nothing in it is."""
+    import redis  # noqa: PLC0415
+
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+    return redis_server.url
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def state_at(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where the test's state store is, or will be: each kind of store in turn."""
+    if request.param == "redis":
+        return str(request.getfixturevalue("redis_url"))
+    return str(tmp_path / "state.sqlite")
+
+
+@pytest.fixture
+def reopen(state_at: str) -> Iterator[Callable[[], StateStore]]:
+    """Opens the test's store, each time anew; what was open before is closed."""
+    from state_stores import opened  # noqa: PLC0415
+
+    stores: list[StateStore] = []
+
+    def open_again() -> StateStore:
+        for store in stores:
+            store.close()
+        stores.append(opened(state_at))
+        return stores[-1]
+
+    yield open_again
+    for store in stores:
+        store.close()
 
 
 @pytest.fixture(scope="session")

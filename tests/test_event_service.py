@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,17 +17,15 @@ from shelf_server import NOW, Call, refusal, running
 
 from recsys import v1
 from recsys.interactions import microseconds
-from recsys.state import EventRecord, SqliteStateStore
+from recsys.state import EventRecord, SqliteStateStore, StateStore
 
-Served = tuple[SqliteStateStore, Call]
+Served = tuple[StateStore, Call]
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with (
-        closing(SqliteStateStore(tmp_path / "state.sqlite")) as store,
-        running(ShelfRanker(), store) as (_, call),
-    ):
+def served(reopen: Callable[[], StateStore]) -> Iterator[Served]:
+    store = reopen()
+    with running(ShelfRanker(), store) as (_, call):
         yield store, call
 
 
@@ -53,7 +51,7 @@ def record(call: Call, *events: v1.Event) -> v1.RecordEventsResponse:
     return response
 
 
-def logged(store: SqliteStateStore) -> tuple[EventRecord, ...]:
+def logged(store: StateStore) -> tuple[EventRecord, ...]:
     return store.events_after(0, 10_000).events
 
 
@@ -191,11 +189,14 @@ def test_a_message_that_is_too_large_is_refused_and_the_next_call_answered(
 
 
 def test_a_store_that_can_t_write_is_unavailable_and_takes_the_batch_later(
-    served: Served, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
-    store, call = served
-    with closing(sqlite3.connect(tmp_path / "state.sqlite", isolation_level=None)) as other:
-        other.execute("PRAGMA query_only = 0")
+    path = tmp_path / "state.sqlite"
+    with (
+        closing(SqliteStateStore(path)) as store,
+        running(ShelfRanker(), store) as (_, call),
+        closing(sqlite3.connect(path, isolation_level=None)) as other,
+    ):
         store._connection.execute("PRAGMA busy_timeout = 50")
         other.execute("BEGIN IMMEDIATE")
         code, text, _ = refusal(lambda: record(call, event()))
@@ -203,7 +204,7 @@ def test_a_store_that_can_t_write_is_unavailable_and_takes_the_batch_later(
         assert "safe to send it again" in text
         assert str(tmp_path) not in text
         other.execute("ROLLBACK")
-    assert record(call, event()).recorded_count == 1
+        assert record(call, event()).recorded_count == 1
 
 
 def test_events_wait_for_a_recommender(tmp_path: Path) -> None:

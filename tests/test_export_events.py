@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from trained_shop import UNTIL, simulate_tables, tiny_configuration
 from typer.testing import CliRunner
 
 from recsys.errors import DataError, StateError
-from recsys.state import EventRecord, SqliteStateStore
+from recsys.state import EventRecord, SqliteStateStore, StateStore
 from recsys.tables import Dataset
 from serving.cli.events import app
 from training.export_events import ExportSummary, export_events
@@ -53,12 +53,11 @@ def dataset(shop: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStateStore]:
-    with closing(SqliteStateStore(tmp_path / "state.sqlite")) as opened:
-        yield opened
+def store(reopen: Callable[[], StateStore]) -> StateStore:
+    return reopen()
 
 
-def export(store: SqliteStateStore, folder: Path, events_per_part: int = 500) -> ExportSummary:
+def export(store: StateStore, folder: Path, events_per_part: int = 500) -> ExportSummary:
     with Progress(disable=True) as progress:
         return export_events(store, folder, progress, events_per_part)
 
@@ -77,7 +76,7 @@ def everything(shop: Path, folder: Path) -> pl.DataFrame:
 
 
 def test_all_events_arrive_with_every_column_and_a_second_run_adds_nothing(
-    shop: Path, dataset: Path, store: SqliteStateStore, records: list[EventRecord]
+    shop: Path, dataset: Path, store: StateStore, records: list[EventRecord]
 ) -> None:
     store.append_events(records[KEPT:], 0, 0)
     first = export(store, dataset)
@@ -89,7 +88,7 @@ def test_all_events_arrive_with_every_column_and_a_second_run_adds_nothing(
 
 
 def test_later_events_are_added_to_earlier_ones(
-    shop: Path, dataset: Path, store: SqliteStateStore, records: list[EventRecord]
+    shop: Path, dataset: Path, store: StateStore, records: list[EventRecord]
 ) -> None:
     for begin in range(KEPT, 1_200, 250):
         store.append_events(records[begin : begin + 250], 0, late_before=records[400].event_time)
@@ -98,7 +97,7 @@ def test_later_events_are_added_to_earlier_ones(
 
 
 def test_events_that_the_dataset_has_are_left_out(
-    shop: Path, dataset: Path, store: SqliteStateStore, records: list[EventRecord]
+    shop: Path, dataset: Path, store: StateStore, records: list[EventRecord]
 ) -> None:
     store.append_events(records, 0, late_before=records[10].event_time)
     summary = export(store, dataset)
@@ -108,7 +107,7 @@ def test_events_that_the_dataset_has_are_left_out(
 
 @pytest.mark.parametrize("form", ["events.parquet", "events-2026.parquet", "events/a.parquet"])
 def test_every_form_of_a_table_takes_parts(
-    shop: Path, dataset: Path, store: SqliteStateStore, records: list[EventRecord], form: str
+    shop: Path, dataset: Path, store: StateStore, records: list[EventRecord], form: str
 ) -> None:
     (dataset / "events").mkdir()
     (dataset / "events.parquet").rename(dataset / form)
@@ -118,7 +117,7 @@ def test_every_form_of_a_table_takes_parts(
 
 
 def test_a_dataset_without_events_gets_its_first(
-    dataset: Path, store: SqliteStateStore, records: list[EventRecord]
+    dataset: Path, store: StateStore, records: list[EventRecord]
 ) -> None:
     (dataset / "events.parquet").unlink()
     store.append_events(records[:5], 0, 0)
@@ -126,7 +125,7 @@ def test_a_dataset_without_events_gets_its_first(
 
 
 def test_a_kill_at_any_call_loses_and_doubles_nothing(
-    shop: Path, tmp_path: Path, store: SqliteStateStore, records: list[EventRecord]
+    shop: Path, tmp_path: Path, store: StateStore, records: list[EventRecord]
 ) -> None:
     store.append_events(records[KEPT:], 0, 0)
     hits: list[int] = []
@@ -171,7 +170,7 @@ def test_repeated_and_shuffled_events_give_byte_identical_training_input(
 
 
 def test_two_exports_at_a_time_into_a_dataset_are_refused(
-    dataset: Path, store: SqliteStateStore, records: list[EventRecord]
+    dataset: Path, store: StateStore, records: list[EventRecord]
 ) -> None:
     store.append_events(records[KEPT:], 0, 0)
 
@@ -185,13 +184,15 @@ def test_two_exports_at_a_time_into_a_dataset_are_refused(
 
 
 def test_the_command_prints_one_json_object_and_refuses_a_missing_store(
-    dataset: Path, store: SqliteStateStore, records: list[EventRecord], tmp_path: Path
+    dataset: Path, store: StateStore, records: list[EventRecord], tmp_path: Path, state_at: str
 ) -> None:
     store.append_events(records[KEPT:], 0, 0)
     run = CliRunner().invoke
-    result = run(app, ["export", str(dataset), "--state", str(tmp_path / "state.sqlite"), "--json"])
+    result = run(app, ["export", str(dataset), "--state", state_at, "--json"])
     assert result.exit_code == 0
     assert json.loads(result.stdout)["exported"] == 900
-    missing = run(app, ["export", str(dataset), "--state", str(tmp_path / "none")])
+    nowhere = state_at.replace("/0", "/1") if "://" in state_at else str(tmp_path / "none")
+    missing = run(app, ["export", str(dataset), "--state", nowhere])
     assert isinstance(missing.exception, StateError)
+    assert "there is no state store at" in str(missing.exception)
     assert not (tmp_path / "none").exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -21,29 +21,12 @@ from recsys.state import (
     SqliteStateStore,
     StateStore,
 )
-from recsys.tables import Events, Items
+from recsys.tables import EVENT_TYPES, Events, Items
 
 Open = Callable[[], StateStore]
 HURTING = (
     "nul \0, rtl \u202eabc, family 👩‍👩‍👧, marks e\u0301\u0302, \U0001f600, '; DROP TABLE events;--"
 )
-
-
-@pytest.fixture(params=["sqlite"])
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
-    """Opens the one store of the test, each time anew; what was open before is closed."""
-    opened: list[StateStore] = []
-
-    def open_again() -> StateStore:
-        for store in opened:
-            store.close()
-        assert request.param == "sqlite"
-        opened.append(SqliteStateStore(tmp_path / "state.sqlite"))
-        return opened[-1]
-
-    yield open_again
-    for store in opened:
-        store.close()
 
 
 def event(number: int, time: int = 1_000) -> EventRecord:
@@ -91,6 +74,12 @@ def test_late_events_are_recorded_and_a_repeated_one_is_not_counted_again(reopen
     assert store.append_events([late, event(2, time=100)], 9, late_before=100).late == 1
     assert store.append_events([late], 9, late_before=100).late == 0
     assert store.events_after(0, 10).late == 1
+
+
+def test_events_of_every_type_are_kept(reopen: Open) -> None:
+    every = tuple(event(n)._replace(event_type=kind) for n, kind in enumerate(EVENT_TYPES))
+    assert reopen().append_events(every, 9, 0).recorded == len(EVENT_TYPES)
+    assert reopen().events_after(0, 99).events == every
 
 
 def test_pages_of_events_meet_without_gap_or_overlap(reopen: Open) -> None:

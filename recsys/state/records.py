@@ -104,6 +104,18 @@ class ItemChange:
         item = self.item and self.item._replace(updated_at=changed_at)
         return replace(self, changed_at=changed_at, item=item)
 
+    def following(self, known: int | None) -> ItemChange | None:
+        """The change as it is recorded after the item's last one; None where that one is later.
+
+        Args:
+            known: when the item was last changed; None for never.
+        """
+        if known is None:
+            return self
+        if self.is_dated:
+            return self if self.changed_at >= known else None
+        return self.at(max(self.changed_at, known + 1))
+
 
 @dataclass(frozen=True)
 class Appended:

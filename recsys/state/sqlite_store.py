@@ -160,12 +160,10 @@ class SqliteStateStore:
         with self._writing() as connection:
             for change in changes:
                 known = connection.execute(_CHANGED_AT, [change.item_id]).fetchone()
-                if known and change.is_dated and change.changed_at < known[0]:
+                taken = change.following(known and known[0])
+                if taken is None:
                     outdated.append(change.item_id)
                     continue
-                taken = change
-                if known and not change.is_dated:
-                    taken = change.at(max(change.changed_at, known[0] + 1))
                 item = taken.item.to_json() if taken.item else None
                 row = [taken.item_id, taken.changed_at, item, int(taken.is_dated)]
                 connection.execute(_CHANGE, row)

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from recsys.errors import StateError
 from serving.cli.output import NOTES, RESULTS, JsonOption, new_app, print_json
 
 app = new_app()
@@ -23,7 +22,7 @@ def events() -> None:
 @app.command()
 def export(
     dataset: Annotated[Path, typer.Argument(help="The dataset's folder.", metavar="DATASET")],
-    state: Annotated[Path, typer.Option(help="The server's state store, as in `recsys serve`.")],
+    state: Annotated[str, typer.Option(help="The server's state store, as in `recsys serve`.")],
     *,
     as_json: JsonOption = False,
 ) -> None:
@@ -35,12 +34,10 @@ def export(
     """
     from rich.progress import Progress  # noqa: PLC0415
 
-    from recsys.state import SqliteStateStore  # noqa: PLC0415
+    from serving.state_stores import store_to_read  # noqa: PLC0415
     from training.export_events import export_events  # noqa: PLC0415
 
-    if not state.is_file():
-        raise StateError(f"there is no state store at {state}; `recsys serve --state` makes one")
-    with closing(SqliteStateStore(state)) as store, Progress(console=NOTES) as progress:
+    with closing(store_to_read(state)) as store, Progress(console=NOTES) as progress:
         summary = export_events(store, dataset, progress)
     if as_json:
         print_json(asdict(summary))

@@ -38,6 +38,14 @@ LogImpressionsOption = Annotated[
     bool | None,
     typer.Option(help="Record what answers show as events; default: where experiments run."),
 ]
+StateOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|URL",
+        help="File for events, made if need be, or redis://HOST:PORT/DATABASE, the password in "
+        "RECSYS_REDIS_PASSWORD. [default: REGISTRY/state.sqlite]",
+    ),
+]
 PublicKeyOption = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Ed25519 key (PEM); refuse bundles not signed for it."),
@@ -58,10 +66,7 @@ def serve(  # noqa: PLR0913, PLR0917
         int | None, typer.Option(min=1, max=256, help="Calls scored at a time; default 2.")
     ] = None,
     reflection: Annotated[bool, typer.Option(help="Let clients list services.")] = False,
-    state: Annotated[
-        Path | None,
-        typer.Option(help="File for events; made if need be. [default: REGISTRY/state.sqlite]"),
-    ] = None,
+    state: StateOption = None,
     metrics_port: MetricsPortOption = None,
     watch: WatchOption = None,
     admin_port: AdminPortOption = None,
@@ -81,11 +86,11 @@ def serve(  # noqa: PLR0913, PLR0917
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's core logs plain text beside the JSON
     from recsys.bundle import PublicKey, Registry  # noqa: PLC0415
-    from recsys.state import SqliteStateStore  # noqa: PLC0415
     from serving.following import following  # noqa: PLC0415
     from serving.logs import configure_logs, log_uncaught  # noqa: PLC0415
     from serving.server import serve_until_stopped  # noqa: PLC0415
     from serving.settings import load_settings  # noqa: PLC0415
+    from serving.state_stores import store_to_serve  # noqa: PLC0415
     from training.process import set_up_process  # noqa: PLC0415
 
     options: dict[str, object] = {
@@ -107,7 +112,7 @@ def serve(  # noqa: PLR0913, PLR0917
     log_uncaught()
     set_up_process()
     bundles.versions()  # a mistyped folder is told before anything is made in it
-    with closing(SqliteStateStore(state or registry / STATE)) as store:
+    with closing(store_to_serve(state or str(registry / STATE), chosen)) as store:
         serve_until_stopped(
             chosen, lambda server: following(server, bundles, chosen, bundle), _say_ready, store
         )
