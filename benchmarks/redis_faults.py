@@ -34,7 +34,6 @@ from pydantic import BaseModel
 
 from recsys import v1
 from recsys.bundle import Registry
-from recsys.state.redis_address import RedisAddress
 from recsys.state.redis_store import RedisStateStore
 from serving.bench.machine import Machine, this_machine
 from serving.bench.open_loop import Asking, HealthProbe, Outcome, free_port, quantile_ms, scraped
@@ -42,6 +41,7 @@ from serving.bench.redis_process import RedisProcess, redis_process
 from serving.bench.server_process import running_server
 from serving.bench.tcp_proxy import TcpProxy, tcp_proxy
 from serving.recent_events import RECENT_EVENTS_MISSING
+from serving.redis_url import redis_address
 
 SLOW_SECONDS: Final = 2.0
 EVENT_SECONDS: Final = 0.05
@@ -284,7 +284,7 @@ def options_given() -> Options:
 
 def kept(redis: RedisProcess) -> Counter[str]:
     """How often each event is in the Redis."""
-    store = RedisStateStore(RedisAddress.parse(redis.url), time.monotonic)
+    store = RedisStateStore(redis_address(redis.url), time.monotonic)
     with closing(store):
         return Counter(event.event_id for event in store.events_after(0, 10**9).events)
 

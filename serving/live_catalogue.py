@@ -205,7 +205,8 @@ class LiveCatalogue:
             live.catch_up()
         except StateError as error:
             if not may_lack or not isinstance(error, StateUnavailableError):
-                self._live.discard(live)
+                with self._state:
+                    self._live.discard(live)
                 raise
             log.warning("catalogue_changes_missing", bundle=ranker.version)
         return live

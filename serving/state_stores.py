@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from recsys.errors import ConfigurationError, StateError, StateUnavailableError
 from recsys.state import SqliteStateStore, StateStore
 from serving.logs import serving_log
+from serving.redis_url import redis_address
 from serving.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 PASSWORD: Final = "RECSYS_REDIS_PASSWORD"  # noqa: S105 (where it is, not what it is)
 """Environment variable with the password of a Redis whose URL has none."""
-
-SCHEMES: Final = ("redis://", "rediss://")
 
 log = serving_log()
 
@@ -33,7 +32,7 @@ def store_to_serve(named: str, settings: ServerSettings) -> StateStore:
         StateError: the file can't be opened or made, or the Redis refuses, may lose what it
             acknowledges, or holds something else.
     """
-    if not named.startswith(SCHEMES):
+    if not _is_redis(named):
         return SqliteStateStore(Path(named))
     store = _redis(named, settings, _warn if settings.redis_may_lose else None, must_exist=False)
     try:
@@ -53,7 +52,7 @@ def store_to_read(named: str) -> StateStore:
         ConfigurationError: the address is none, or the Redis client is not installed.
         StateError: there is no store, or it can't be opened.
     """
-    if not named.startswith(SCHEMES):
+    if not _is_redis(named):
         if not Path(named).is_file():
             raise StateError(
                 f"there is no state store at {named}; `recsys serve --state` makes one"
@@ -69,6 +68,11 @@ def store_to_read(named: str) -> StateStore:
     return store
 
 
+def _is_redis(named: str) -> bool:
+    """Whether this is a URL, so that it has to be a Redis's, and may hold a password."""
+    return "://" in named
+
+
 def _redis(
     named: str,
     settings: ServerSettings,
@@ -80,10 +84,9 @@ def _redis(
         raise ConfigurationError(
             "a state store in a Redis needs its client: pip install 'vitrine-recsys[redis]'"
         )
-    from recsys.state.redis_address import RedisAddress  # noqa: PLC0415
     from recsys.state.redis_store import RedisStateStore, RedisTimes  # noqa: PLC0415
 
-    address = RedisAddress.parse(named).with_password(os.environ.get(PASSWORD, ""))
+    address = redis_address(named).with_password(os.environ.get(PASSWORD, ""))
     if address.authorities is not None and not address.authorities.is_file():
         raise ConfigurationError(f"there is no file of certificates at {address.authorities}")
     return RedisStateStore(

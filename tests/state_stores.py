@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from recsys.state import SqliteStateStore, StateStore
-from recsys.state.redis_address import RedisAddress
 from recsys.state.redis_store import RedisStateStore, RedisTimes
+from serving.redis_url import redis_address
 
 PATIENT = RedisTimes(read=10.0, write=10.0)
 
@@ -21,8 +21,9 @@ def redis_store(
     must_exist: bool = False,
 ) -> RedisStateStore:
     """A store that has asked for nothing yet."""
-    address = RedisAddress.parse(url)
-    return RedisStateStore(address, time.monotonic, times, on_shortcoming, must_exist=must_exist)
+    return RedisStateStore(
+        redis_address(url), time.monotonic, times, on_shortcoming, must_exist=must_exist
+    )
 
 
 def opened(at: str) -> StateStore:

@@ -15,8 +15,8 @@ from recsys.errors import DataError
 from serving.cli import main as group
 
 HEAVY = [
-    "dataframely", "faiss", "grpc", "lightgbm", "matplotlib", "numpy", "polars", "scipy", "sklearn",
-    "sentence_transformers", "torch", "transformers",
+    "dataframely", "faiss", "grpc", "lightgbm", "matplotlib", "numpy", "polars", "redis", "scipy",
+    "sklearn", "sentence_transformers", "torch", "transformers",
 ]  # fmt: skip
 
 
@@ -48,6 +48,10 @@ def test_the_probe_for_heavy_modules_sees_one() -> None:
 @pytest.mark.parametrize("module", [module for module, _ in group.COMMANDS.values()])
 def test_a_command_loads_nothing_heavy_before_it_runs(module: str) -> None:
     assert modules_after(f"import serving.cli.{module}") == set()
+
+
+def test_the_redis_client_is_loaded_only_for_a_redis() -> None:
+    assert "redis" not in modules_after("import serving.server, serving.state_stores")
 
 
 def test_help_lists_the_commands_in_pipeline_order() -> None:

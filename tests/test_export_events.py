@@ -125,6 +125,13 @@ def test_a_dataset_without_events_gets_its_first(
 
 
 def test_a_kill_at_any_call_loses_and_doubles_nothing(
+    shop: Path, tmp_path: Path, records: list[EventRecord]
+) -> None:
+    with closing(SqliteStateStore(tmp_path / "state.sqlite")) as store:
+        _kill_at_every_call(shop, tmp_path, store, records)
+
+
+def _kill_at_every_call(
     shop: Path, tmp_path: Path, store: StateStore, records: list[EventRecord]
 ) -> None:
     store.append_events(records[KEPT:], 0, 0)

@@ -12,7 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -24,6 +24,7 @@ from bundle_copies import publish_variant, scaled
 from log_lines import lines
 from safetensors.numpy import load_file, save_file
 from shelf_server import Call, running, until
+from state_stores import redis_store
 from test_bundle_damage import DAMAGES
 from test_signing import write_keys
 from trained_shop import UNTIL, TrainedShop
@@ -32,6 +33,8 @@ from recsys.bundle import PublicKey, Registry, SigningKey
 from recsys.bundle.pointers import write_pointer
 from recsys.errors import BundleCorruptError, BundleSignatureError
 from recsys.recommender import check_golden, load_golden, try_out
+from serving.bench.redis_process import RedisProcess
+from serving.bench.tcp_proxy import tcp_proxy
 from serving.canary import send_canary
 from serving.following import following
 from serving.loading import BundleLoader, open_recommender
@@ -298,6 +301,31 @@ def test_a_server_goes_on_when_its_registry_is_gone(registry: Registry, log: io.
         assert version_of(call) == "v000001"
         assert len(call.recommend(timeout=60.0).items) == 10
     assert len([line for line in lines(log) if line["event"] == "pointer_missing"]) == 1
+
+
+def test_a_bundle_waits_for_a_state_store_that_is_down(
+    registry: Registry, redis_server: RedisProcess, redis_url: str, log: io.StringIO
+) -> None:
+    assert redis_url
+    registry.activate("v000001")
+    asked = {"call": "read_changes", "outcome": "not_asked"}
+    with (
+        tcp_proxy(redis_server.port) as proxy,
+        closing(redis_store(f"redis://127.0.0.1:{proxy.port}/0")) as store,
+        running(None, store, changes_seconds=0.02, max_answer_seconds=60.0) as (server, call),
+        following(server, registry, SETTINGS),
+    ):
+        counted = partial(
+            server.metrics.registry.get_sample_value, "recsys_state_calls_total", asked
+        )
+        proxy.stop()
+        registry.activate("v000002")
+        until(lambda: (counted() or 0.0) > 10)
+        assert version_of(call) == "v000001"
+        assert "load_failed" not in log.getvalue()
+        proxy.mend()
+        until(lambda: version_of(call) == "v000002", 200)
+    assert "not_freed" not in log.getvalue()
 
 
 def test_a_server_with_a_public_key_follows_signed_pointers_only(

@@ -17,9 +17,9 @@ from state_stores import redis_store
 
 from recsys.errors import ConfigurationError, StateError, StateUnavailableError
 from recsys.state import EventRecord
-from recsys.state.redis_address import RedisAddress
 from serving.bench.redis_process import RedisProcess, redis_process
 from serving.bench.tcp_proxy import tcp_proxy
+from serving.redis_url import redis_address
 
 SECRET = "s3cret"  # noqa: S105 (not one)
 EVENT = EventRecord("e1", "u1", "i1", "view", 1_001)
@@ -27,7 +27,7 @@ EVENT = EventRecord("e1", "u1", "i1", "view", 1_001)
 
 def test_the_password_is_in_no_text(redis_url: str) -> None:
     url = redis_url.replace("redis://", f"redis://:{SECRET}@")
-    address = RedisAddress.parse(url)
+    address = redis_address(url)
     assert SECRET not in f"{address} {address!r}"
     with closing(redis_store(url)) as store, pytest.raises(StateError) as refused:
         store.open()
@@ -63,18 +63,18 @@ def test_a_server_that_quotes_the_password_is_not_quoted(redis_server: RedisProc
 )
 def test_an_address_that_is_none_is_not_quoted(url: str) -> None:
     with pytest.raises(ConfigurationError, match="has the form") as refused:
-        RedisAddress.parse(url)
+        redis_address(url)
     assert SECRET not in str(refused.value)
     assert refused.value.__suppress_context__
 
 
 def test_an_address_has_all_its_parts() -> None:
-    found = RedisAddress.parse("rediss://me:a%2Fb@cache.shop:7000/3?ssl_ca_certs=%2Fca.pem")
+    found = redis_address("rediss://me:a%2Fb@cache.shop:7000/3?ssl_ca_certs=%2Fca.pem")
     assert (found.user, found.password) == ("me", "a/b")
     assert str(found) == "rediss://cache.shop:7000/3"
     assert found.authorities == Path("/ca.pem")
-    assert str(RedisAddress.parse("redis://[::1]")) == "redis://[::1]:6379/0"
-    assert RedisAddress.parse("redis://h").with_password("p").password == "p"  # noqa: S105
+    assert str(redis_address("redis://[::1]")) == "redis://[::1]:6379/0"
+    assert redis_address("redis://h").with_password("p").password == "p"  # noqa: S105
     assert found.with_password("p").password == "a/b"  # noqa: S105
 
 

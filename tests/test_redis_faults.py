@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,9 +21,9 @@ from typer.testing import CliRunner
 from recsys import v1
 from recsys.errors import ConfigurationError, StateError, StateUnavailableError
 from recsys.recommender import ChangesTaken
-from recsys.state import ItemChange, ShopperKey, StateStore
+from recsys.state import ItemChange, ShopperKey, StateStore, redis_link
 from recsys.state.redis_store import RedisTimes
-from serving import state_stores
+from serving import live_catalogue, state_stores
 from serving.bench.redis_process import RedisProcess
 from serving.bench.tcp_proxy import TcpProxy, tcp_proxy
 from serving.cli.events import app
@@ -33,7 +33,7 @@ from serving.recent_events import RECENT_EVENTS_MISSING
 from serving.server import SERVICE, Server
 from serving.settings import ServerSettings
 
-TIMES = RedisTimes(read=0.25, write=0.5)
+TIMES = RedisTimes(read=0.1, write=0.2)
 AT_ONCE = {"changes_seconds": 0.05}
 FAULTS: dict[str, Callable[[TcpProxy], None]] = {
     "stopped": TcpProxy.stop,
@@ -48,8 +48,13 @@ FAULTS: dict[str, Callable[[TcpProxy], None]] = {
 
 
 @pytest.fixture
-def proxy(redis_server: RedisProcess, redis_url: str) -> Iterator[TcpProxy]:
+def proxy(
+    redis_server: RedisProcess, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[TcpProxy]:
+    """Stands before an empty Redis, which is tried again often."""
     assert redis_url
+    monkeypatch.setattr(redis_link, "PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr(live_catalogue, "AGAIN_SECONDS", 0.05)
     with tcp_proxy(redis_server.port) as between:
         yield between
 
@@ -107,8 +112,8 @@ def test_a_fault_of_redis_costs_no_answer_and_ends_by_itself(
     proxy: TcpProxy, redis_url: str, log: io.StringIO, fault: str
 ) -> None:
     with serving(proxy) as (server, call):
-        assert record(call, "before").recorded_count == 1
-        assert lacks(call) == []
+        until(lambda: is_recorded(call, "before"))
+        until(lambda: lacks(call) == [])
         FAULTS[fault](proxy)
         for _ in range(10):
             assert lacks(call) == [RECENT_EVENTS_MISSING]
@@ -128,26 +133,23 @@ def test_a_fault_of_redis_costs_no_answer_and_ends_by_itself(
     assert len(ids) == len(set(ids))
     assert {"before", "after"} <= set(ids)
     said = [line["event"] for line in lines(log) if line.get("call") == "read_shopper"]
-    assert said[0] == "state_store_fails"
+    assert "state_store_fails" in said
     assert said[-1] == "state_store_answers"
     assert CANARY not in log.getvalue()
 
 
 def test_a_redis_that_fails_is_left_alone(proxy: TcpProxy) -> None:
     with serving(proxy) as (server, call):
-        assert lacks(call) == []
+        until(lambda: lacks(call) == [])
         proxy.slow(60.0)
-        for _ in range(6):
-            lacks(call)
-        for _ in range(200):
+        for _ in range(60):
             assert lacks(call) == [RECENT_EVENTS_MISSING]
-        read = StateCall.READ_SHOPPER
-        assert counted(server, read, StateOutcome.NOT_ASKED) > 150
+        assert counted(server, StateCall.READ_SHOPPER, StateOutcome.NOT_ASKED) > 30
 
 
 def test_a_refused_event_that_is_sent_again_counts_once(proxy: TcpProxy, redis_url: str) -> None:
     with serving(proxy) as (_, call):
-        record(call, "before")
+        until(lambda: is_recorded(call, "before"))
         proxy.slow(2.0)
         refusal(lambda: record(call, "lost answer"))
         proxy.mend()
@@ -190,7 +192,7 @@ def test_a_server_that_starts_while_redis_is_down_answers_and_catches_up(
 
 def test_while_redis_is_down_the_bundle_in_service_stays(proxy: TcpProxy) -> None:
     with serving(proxy) as (server, call):
-        assert server.can_install()
+        until(server.can_install)
         proxy.stop()
         assert not server.can_install()
         with pytest.raises(StateUnavailableError):
@@ -198,8 +200,15 @@ def test_while_redis_is_down_the_bundle_in_service_stays(proxy: TcpProxy) -> Non
         assert lacks(call) == [RECENT_EVENTS_MISSING]
         proxy.mend()
         until(server.can_install)
-        server.install(ShelfRanker())
+        until(lambda: is_installed(server))
         until(lambda: lacks(call) == [])
+
+
+def is_installed(server: Server) -> bool:
+    with suppress(StateUnavailableError):
+        server.install(ShelfRanker())
+        return True
+    return False
 
 
 def test_what_one_server_changes_the_others_that_share_its_store_follow(state_at: str) -> None:
@@ -227,7 +236,7 @@ def test_a_server_takes_its_redis_as_its_settings_say(
         store.shopper_events(ShopperKey("u", "", 0, 1), 1)
     assert [line["event"] for line in lines(log)] == ["state_store_unreachable"]
     monkeypatch.setenv(state_stores.PASSWORD, CANARY)
-    with pytest.raises(StateError, match="refuses") as refused:
+    with pytest.raises(StateError, match="refused") as refused:
         state_stores.store_to_serve(redis_url, settings)
     assert CANARY not in str(refused.value)
     absent = tmp_path / "ca.pem"
@@ -250,8 +259,9 @@ def test_without_the_client_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyP
         state_stores.store_to_serve("redis://127.0.0.1", ServerSettings())
 
 
-def test_a_wrong_address_is_not_quoted_by_the_command(tmp_path: Path) -> None:
-    url = f"redis://:{CANARY}/x@127.0.0.1"
+@pytest.mark.parametrize("scheme", ["redis", "REDIS", "redids"])
+def test_a_wrong_address_is_not_quoted_by_the_command(tmp_path: Path, scheme: str) -> None:
+    url = f"{scheme}://:{CANARY}/x@127.0.0.1"
     result = CliRunner().invoke(app, ["export", str(tmp_path), "--state", url])
     assert isinstance(result.exception, ConfigurationError)
     assert CANARY not in f"{result.exception} {result.output}"

@@ -264,6 +264,7 @@ def _pool(address: RedisAddress, limits: Limits, clock: Callable[[], float]) -> 
         password=address.password or None,
         socket_timeout=limits.seconds,
         socket_connect_timeout=limits.seconds,
+        socket_keepalive=True,
         retry=Retry(NoBackoff(), 0),
         protocol=2,
         decode_responses=True,
