@@ -246,6 +246,30 @@ def test_times_as_digits_are_in_the_order_of_the_times(one: int, other: int) -> 
     assert (time_digits(one) < time_digits(other)) == (one < other)
 
 
+def test_a_row_from_before_a_column_came_to_be_is_read() -> None:
+    full = event(1)._replace(text="nice", experiment_arm="a")
+    *columns, _, _ = full
+    assert read_event(json.dumps(columns)) == full._replace(experiment_arm=None, propensity=None)
+    assert read_event(json.dumps(full[:5])) == event(1)
+    with pytest.raises(WrongValueError):
+        read_event(json.dumps(full[:4]))
+
+
+def test_memory_that_runs_out_leaves_whole_batches_only(
+    store: RedisStateStore, client: Client
+) -> None:
+    batch = [event(n)._replace(text="x" * 1_000) for n in range(1_000)]
+    for extra in range(0, 6_000_000, 500_000):
+        client.config_set("maxmemory", int(client.info("memory")["used_memory"]) + extra)
+        with suppress(StateError):
+            store.append_events([one._replace(event_id=f"{extra} {one}") for one in batch], 9, 0)
+        client.config_set("maxmemory", 0)
+    recorded = len(store.events_after(0, 10**6).events)
+    assert 0 < recorded < 12_000
+    assert recorded % 1_000 == 0
+    assert client.scard(lua.EVENT_IDS) == recorded
+
+
 def test_a_change_comes_back_whole() -> None:
     full = ItemRecord("m", "t", "d", ("a", "é"), (), "b", 0.1, "EUR", "u", False, 2**60, -5)  # noqa: FBT003
     change = ItemChange("m", 2**60 + 1, full, is_dated=True, sequence=7)

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from typing import Final, NoReturn
+from collections.abc import Iterator, Sequence
+from types import UnionType
+from typing import Any, Final, NoReturn, get_args, get_origin, get_type_hints
 
 from recsys.state.records import EventRecord, ItemChange, ItemRecord
 from recsys.state.redis_link import WrongValueError
 from recsys.tables import EVENT_TYPES
 
-_TEXT: Final = (str,)
-_NUMBER: Final = (int, float)
-_NONE: Final = (type(None),)
-_EVENT_KINDS: Final = (
-    *(_TEXT, _TEXT, _TEXT, _TEXT, (int,)),
-    *(_TEXT + _NONE, _TEXT + _NONE, (int, *_NONE), _TEXT + _NONE, (int, *_NONE)),
-    *(_NUMBER + _NONE, _TEXT + _NONE, _TEXT + _NONE, _NUMBER + _NONE),
-)
-_ITEM_KINDS: Final = (
-    *(_TEXT, _TEXT, _TEXT + _NONE, (list, *_NONE), (list, *_NONE), _TEXT + _NONE),
-    *(_NUMBER + _NONE, _TEXT + _NONE, _TEXT + _NONE, (bool,), (int, *_NONE), (int, *_NONE)),
-)
 _OFFSET: Final = 2**62
 _LONGEST_TIME: Final = 2**61
 
@@ -35,19 +24,39 @@ def time_digits(time: int) -> str:
     return f"{_OFFSET + max(min(time, _LONGEST_TIME), -_LONGEST_TIME):0{DIGITS}d}"
 
 
+def _json_kinds(hint: Any) -> Iterator[type]:
+    """Types that a column's values have in JSON."""
+    for one in get_args(hint) if isinstance(hint, UnionType) else (hint,):
+        plain = get_origin(one) or one
+        yield list if plain is tuple else plain
+        if plain is float:
+            yield int
+
+
+def _kinds(record: type) -> tuple[frozenset[type], ...]:
+    return tuple(frozenset(_json_kinds(hint)) for hint in get_type_hints(record).values())
+
+
+_EVENT_KINDS: Final = _kinds(EventRecord)
+_ITEM_KINDS: Final = _kinds(ItemRecord)
+_EVENT_DEFAULTS: Final = len(EventRecord._field_defaults)
+_ITEM_DEFAULTS: Final = len(ItemRecord._field_defaults)
+_CHANGE_KINDS: Final = (frozenset({int}), frozenset({bool}), frozenset({list, type(None)}))
+
+
 def event_row(event: EventRecord) -> str:
     """An event as a JSON array of its columns."""
     return json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def read_event(row: object) -> EventRecord:
-    """What `event_row` wrote.
+    """What `event_row` wrote, also before the last columns came to be.
 
     Raises:
         WrongValueError: something else.
     """
     columns = _read(row)
-    if not isinstance(columns, list) or not _are(columns, _EVENT_KINDS):
+    if not isinstance(columns, list) or not _are(columns, _EVENT_KINDS, _EVENT_DEFAULTS):
         raise WrongValueError("a row is no event")
     event = EventRecord(*columns)
     if event.event_type not in EVENT_TYPES:
@@ -68,15 +77,14 @@ def read_change(item_id: str, sequence: int, row: object) -> ItemChange:
         WrongValueError: something else.
     """
     columns = _read(row)
-    kinds = ((int,), (bool,), (list, *_NONE))
-    if not isinstance(columns, list) or not _are(columns, kinds):
+    if not isinstance(columns, list) or not _are(columns, _CHANGE_KINDS, 0):
         raise WrongValueError("a row is no change of an item")
     changed_at, is_dated, item = columns
     return ItemChange(item_id, changed_at, item and _item(item), is_dated, sequence)
 
 
 def _item(columns: list[object]) -> ItemRecord:
-    if not _are(columns, _ITEM_KINDS):
+    if not _are(columns, _ITEM_KINDS, _ITEM_DEFAULTS):
         raise WrongValueError("a row is no item")
     item = ItemRecord(*columns)  # type: ignore[arg-type]
     labels = [*(item.category or ()), *(item.tags or ())]
@@ -102,9 +110,9 @@ def _refuse(_: str) -> NoReturn:
     raise WrongValueError("a row has no finite number")
 
 
-def _are(values: Sequence[object], kinds: Sequence[tuple[type, ...]]) -> bool:
-    """Whether there are as many values as kinds, each of its kind, and numbers finite."""
-    return len(values) == len(kinds) and all(
+def _are(values: Sequence[object], kinds: Sequence[frozenset[type]], optional: int) -> bool:
+    """Whether the values are of these kinds, numbers finite; the last `optional` may be absent."""
+    return len(kinds) - optional <= len(values) <= len(kinds) and all(
         type(value) in kind and not (isinstance(value, float) and not math.isfinite(value))
-        for value, kind in zip(values, kinds, strict=True)
+        for value, kind in zip(values, kinds, strict=False)
     )

@@ -29,8 +29,6 @@ class TcpProxy:
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._listener: socket.socket | None = None
-        self.connections = 0
-        """Made since the start."""
         self.port = 0
         self.mend()
 
@@ -66,7 +64,6 @@ class TcpProxy:
                 client, _ = listener.accept()
             except OSError:
                 return
-            self.connections += 1
             try:
                 server = socket.create_connection((HOST, self._target_port))
             except OSError:
