@@ -116,8 +116,9 @@ class ExperimentsWatch:
     """Looks at the file every so often, and runs what it says once it was changed.
 
     A file that is being written is left alone: it is read when it has stayed as it is from one look
-    to the next. One that can't be run is logged and counted, and not read again until it changes;
-    the plan before goes on, also while the file is gone.
+    to the next. One that can't be run is logged and counted, and not read again until it changes,
+    unless it only had to wait for the state store; the plan before goes on, also while the file is
+    gone.
 
     Args:
         path: of the file.
@@ -125,6 +126,7 @@ class ExperimentsWatch:
         metrics: count.
         seconds: between two looks.
         stopping: ends it once set; a change under way is given up then.
+        is_ready: whether a change can succeed; until then, none is tried.
     """
 
     def __init__(
@@ -134,12 +136,14 @@ class ExperimentsWatch:
         metrics: Metrics,
         seconds: float,
         stopping: Event,
+        is_ready: Callable[[], bool] = lambda: True,
     ) -> None:
         self._path = path
         self._changer = changer
         self._metrics = metrics
         self._seconds = seconds
         self._stopping = stopping
+        self._is_ready = is_ready
         self._seen = self._latest = file_mark(path)
         self._thread = Thread(target=self._run, name="experiments watch", daemon=True)
 
@@ -154,7 +158,7 @@ class ExperimentsWatch:
     def _run(self) -> None:
         while not self._stopping.wait(self._seconds):
             before, self._latest = self._latest, file_mark(self._path)
-            if self._latest == before != self._seen:
+            if self._latest == before != self._seen and self._is_ready():
                 self._seen = before
                 self._follow()
 

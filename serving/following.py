@@ -76,7 +76,9 @@ def _experimenting(
     changer = ExperimentChanger(loader.load, server.prepared, server.experiments)
     with ExitStack() as running:
         running.callback(changer.close)
-        watch = ExperimentsWatch(path, changer, server.metrics, settings.watch_seconds, stopping)
+        watch = ExperimentsWatch(
+            path, changer, server.metrics, settings.watch_seconds, stopping, server.can_install
+        )
         changer.change_to(load_experiments(path))
         if settings.watch:
             watch.start()

@@ -23,7 +23,7 @@ from recsys.errors import (
     StateError,
     StateUnavailableError,
 )
-from recsys.state import EventRecord, ItemChange, ItemRecord, ShopperKey
+from recsys.state import Appended, EventRecord, ItemChange, ItemRecord, ShopperKey
 from recsys.state import redis_scripts as lua
 from recsys.state import redis_store as redis_store_module
 from recsys.state.redis_link import WrongValueError
@@ -249,7 +249,8 @@ def test_times_as_digits_are_in_the_order_of_the_times(one: int, other: int) -> 
 def test_a_row_from_before_a_column_came_to_be_is_read() -> None:
     full = event(1)._replace(text="nice", experiment_arm="a")
     *columns, _, _ = full
-    assert read_event(json.dumps(columns)) == full._replace(experiment_arm=None, propensity=None)
+    *_, one, other = EventRecord._fields
+    assert read_event(json.dumps(columns)) == full._replace(**{one: None, other: None})  # type: ignore[arg-type]
     assert read_event(json.dumps(full[:5])) == event(1)
     with pytest.raises(WrongValueError):
         read_event(json.dumps(full[:4]))
@@ -325,6 +326,12 @@ def test_a_later_format_is_refused(client: Client, store: RedisStateStore, redis
     client.hset(lua.META, "format", "99")
     with closing(redis_store(redis_url)) as later, pytest.raises(StateError, match="format 99"):
         later.open()
+
+
+def test_a_batch_of_many_events_is_recorded_in_steps(store: RedisStateStore) -> None:
+    many = [event(number) for number in range(2_500)]
+    assert store.append_events([*many, many[0]], 9, 0) == Appended(2_500, 1, 0)
+    assert store.events_after(0, 10_000).events == tuple(many)
 
 
 def test_servers_that_share_a_store_count_events_once_and_number_changes_apart(

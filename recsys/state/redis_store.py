@@ -25,6 +25,7 @@ from recsys.state.redis_link import Limits, RedisLink, WrongValueError
 from recsys.state.redis_rows import change_row, event_row, read_change, read_event, time_digits
 
 FORMAT: Final = "1"
+APPEND_ROWS: Final = 1_000
 PAGE_ROWS: Final = 1_000
 PAGE_BYTES: Final = 4 << 20
 """Of what is read piece by piece."""
@@ -131,22 +132,15 @@ class RedisStateStore:
     def append_events(
         self, events: Sequence[EventRecord], received_at: int, late_before: int
     ) -> Appended:
-        """See `StateStore.append_events`."""
-        keys, values = [lua.META, lua.EVENTS, lua.EVENT_IDS], [str(received_at)]
-        for event in events:
-            user = lua.user_key(event.user_id)
-            keys += [user, lua.session_key(event.session_id) if event.session_id else user]
-            is_late = event.event_time < late_before
-            is_act = event.event_type != "impression"
-            values += [event.event_id, time_digits(event.event_time)]
-            values += [str(int(is_late)), str(int(is_act)), event_row(event)]
+        """See `StateStore.append_events`; more than `APPEND_ROWS` are added in several steps.
 
-        def append(client: redis.Redis) -> tuple[int, int]:
-            answer = client.register_script(lua.APPEND)(keys, [self._identity, *values])
-            recorded, late = _whole_numbers(answer, 2)
-            return recorded, late
-
-        recorded, late = self._ask(append)
+        The Redis answers nobody during a step.
+        """
+        recorded = late = 0
+        for begin in range(0, max(len(events), 1), APPEND_ROWS):
+            step = events[begin : begin + APPEND_ROWS]
+            new, new_late = self._appended(step, received_at, late_before)
+            recorded, late = recorded + new, late + new_late
         return Appended(recorded, len(events) - recorded, late)
 
     def events_after(self, sequence: int, limit: int) -> EventPage:
@@ -235,6 +229,26 @@ class RedisStateStore:
         return StateError(
             f"there is no state store at {self._address}; `recsys serve --state` makes one"
         )
+
+    def _appended(
+        self, events: Sequence[EventRecord], received_at: int, late_before: int
+    ) -> tuple[int, int]:
+        """How many are new, and how many of those late."""
+        keys, values = [lua.META, lua.EVENTS, lua.EVENT_IDS], [str(received_at)]
+        for event in events:
+            user = lua.user_key(event.user_id)
+            keys += [user, lua.session_key(event.session_id) if event.session_id else user]
+            is_late = event.event_time < late_before
+            is_act = event.event_type != "impression"
+            values += [event.event_id, time_digits(event.event_time)]
+            values += [str(int(is_late)), str(int(is_act)), event_row(event)]
+
+        def append(client: redis.Redis) -> tuple[int, int]:
+            answer = client.register_script(lua.APPEND)(keys, [self._identity, *values])
+            recorded, late = _whole_numbers(answer, 2)
+            return recorded, late
+
+        return self._ask(append)
 
     def _events(self, after: int, limit: int) -> list[tuple[int, bool, EventRecord]]:
         """Some of the events after a number: number, whether late, row."""
