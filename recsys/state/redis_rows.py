@@ -41,7 +41,11 @@ _EVENT_KINDS: Final = _kinds(EventRecord)
 _ITEM_KINDS: Final = _kinds(ItemRecord)
 _EVENT_DEFAULTS: Final = len(EventRecord._field_defaults)
 _ITEM_DEFAULTS: Final = len(ItemRecord._field_defaults)
-_CHANGE_KINDS: Final = (frozenset({int}), frozenset({bool}), frozenset({list, type(None)}))
+_CHANGE_KINDS: Final[tuple[frozenset[type], ...]] = (
+    frozenset({int}),
+    frozenset({bool}),
+    frozenset({list, type(None)}),
+)
 
 
 def event_row(event: EventRecord) -> str:
