@@ -329,6 +329,7 @@ def _opened(client: redis.Redis, new_identity: str) -> tuple[str, str]:
 
 def _shortcomings(client: redis.Redis) -> list[str]:
     """In which ways the Redis may lose what it has acknowledged."""
+    client.ping()  # what keeps us out is told as that, not as settings that can't be read
     try:
         found = {**client.config_get("*append*"), **client.config_get("maxmemory*")}
     except redis.ResponseError:
