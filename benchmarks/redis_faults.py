@@ -252,7 +252,7 @@ def plot(
         axes.axvspan(began - start, ended - start, color="grey", alpha=0.2)
         axes.text(began - start, 1.01, name, transform=axes.get_xaxis_transform(), fontsize=8)
     axes.axhline(found.deadline_ms, color="grey", linestyle=":", label="deadline")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.2 * max(one.ms for one in calls))
     axes.set_xlabel("seconds")
     axes.set_ylabel("milliseconds of a call")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))

@@ -325,6 +325,7 @@ def test_a_bundle_waits_for_a_state_store_that_is_down(
         assert "load_failed" not in log.getvalue()
         proxy.mend()
         until(lambda: version_of(call) == "v000002", 200)
+    registry.activate("v000001")
     assert "not_freed" not in log.getvalue()
 
 
