@@ -101,8 +101,8 @@ def raising(error: BaseException) -> Callable[[], None]:
     return fail
 
 
-def waits(gate: threading.Event) -> None:
-    assert gate.wait(10)
+def waits(gate: threading.Event, seconds: float = 10.0) -> None:
+    assert gate.wait(seconds)
 
 
 def waiting_for(gate: threading.Event) -> Iterator[reflection_pb2.ServerReflectionRequest]:

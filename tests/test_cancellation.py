@@ -121,8 +121,8 @@ def leave(
 def test_a_hundred_callers_who_leave_at_once_leave_nothing_behind() -> None:
     gate = threading.Event()
     ranker = ShelfRanker()
-    with running(ranker, workers=2, max_waiting_calls=98) as (server, call):
-        ranker.before_answering = lambda: waits(gate)
+    with running(ranker, workers=2, max_waiting_calls=98, max_wait_seconds=60.0) as (server, call):
+        ranker.before_answering = lambda: waits(gate, 60.0)
         futures = [
             call.stub.Recommend.future(v1.RecommendRequest(), timeout=30) for _ in range(100)
         ]

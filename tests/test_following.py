@@ -70,22 +70,30 @@ def followed(registry: Registry) -> Iterator[Call]:
         yield call
 
 
+@pytest.fixture(scope="module")
+def call(registry: Registry) -> Iterator[Call]:
+    """To a server that follows the registry; it has tried out what it served once."""
+    with followed(registry) as call:
+        yield call
+
+
 def version_of(call: Call) -> str:
     return call.recommend(timeout=60.0).bundle_version
 
 
-def test_what_becomes_current_is_served_with_its_own_golden_answers(registry: Registry) -> None:
-    with followed(registry) as call:
-        for version in ("v000001", "v000002", "v000001"):
-            registry.activate(version)
-            until(lambda version=version: version_of(call) == version, 200)  # type: ignore[misc]
-            assert_golden(call, registry.folder(version))
-        process = psutil.Process()
-        mapped = {Path(found.path).parent.name for found in process.memory_maps()}
-        assert "v000001" in mapped
-        assert "v000002" not in mapped, "the old bundle's files are still mapped"
-        opened = {p.readlink().name for p in Path("/proc/self/fd").iterdir() if p.is_symlink()}
-        assert "v000002" not in opened, "the old bundle's folder is still held"
+def test_what_becomes_current_is_served_with_its_own_golden_answers(
+    registry: Registry, call: Call
+) -> None:
+    for version in ("v000001", "v000002", "v000001"):
+        registry.activate(version)
+        until(lambda version=version: version_of(call) == version, 200)  # type: ignore[misc]
+        assert_golden(call, registry.folder(version))
+    process = psutil.Process()
+    mapped = {Path(found.path).parent.name for found in process.memory_maps()}
+    assert "v000001" in mapped
+    assert "v000002" not in mapped, "the old bundle's files are still mapped"
+    opened = {p.readlink().name for p in Path("/proc/self/fd").iterdir() if p.is_symlink()}
+    assert "v000002" not in opened, "the old bundle's folder is still held"
 
 
 def test_arms_answer_from_bundles_of_their_own_until_no_arm_names_them(
@@ -138,12 +146,12 @@ def assert_golden(call: Call, folder: Path) -> None:
 
 
 def test_calls_during_swaps_all_succeed_each_with_one_version_s_golden_answer(
-    registry: Registry,
+    registry: Registry, call: Call
 ) -> None:
     golden = {v: load_golden(registry.folder(v)) for v in ("v000001", "v000002")}
     stop, answered = Event(), dict.fromkeys(golden, 0)
 
-    def ask(call: Call) -> None:
+    def ask() -> None:
         for number in itertools.cycle(range(0, len(golden["v000001"]), 4)):
             if stop.is_set():
                 return
@@ -161,8 +169,8 @@ def test_calls_during_swaps_all_succeed_each_with_one_version_s_golden_answer(
             np.testing.assert_allclose(scores, expected.scores, rtol=1e-5, atol=2e-6)
             answered[answer.bundle_version] += 1
 
-    with followed(registry) as call, ThreadPoolExecutor(2) as pool:
-        asking = [pool.submit(ask, call) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        asking = [pool.submit(ask) for _ in range(2)]
         try:
             for version in ("v000002", "v000001") * 2:
                 before = answered[version]
@@ -175,28 +183,30 @@ def test_calls_during_swaps_all_succeed_each_with_one_version_s_golden_answer(
     assert min(answered.values()) > 8
 
 
+@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.slow)])
 def test_every_damaged_file_is_named_while_the_old_bundle_serves(
-    registry: Registry, log: io.StringIO
+    registry: Registry, call: Call, log: io.StringIO, step: int
 ) -> None:
+    """Every file is damaged and every damage is done; with a step of 1, every damage to each."""
     good = registry.folder("v000002")
     aside = registry.root / "aside"
     names = [p.relative_to(good).as_posix() for p in good.rglob("*") if p.is_file()]
     assert len(names) > 25
-    with followed(registry) as call:
-        for damage in (*DAMAGES, _extra, _swap):
-            for name in names:
-                shutil.copytree(good, aside)
-                damage(good / name)
-                start = len(log.getvalue())
-                write_pointer(registry.pointer, "v000002")
-                until(lambda start=start: "load_failed" in log.getvalue()[start:])  # type: ignore[misc]
-                failure = next(x for x in lines(log)[::-1] if x["event"] == "load_failed")
-                assert name in str(failure["reason"]), (damage, failure)
-                assert failure["serving"] == "v000001"
-                shutil.rmtree(good)
-                aside.rename(good)
-                write_pointer(registry.pointer, "v000001")
-            assert version_of(call) == "v000001"
+    damages: list[Callable[[Path], None]] = [*DAMAGES, _extra, _swap]
+    for place, damage in enumerate(damages):
+        for name in names[place % step :: step]:
+            shutil.copytree(good, aside)
+            damage(good / name)
+            start = len(log.getvalue())
+            write_pointer(registry.pointer, "v000002")
+            until(lambda start=start: "load_failed" in log.getvalue()[start:])  # type: ignore[misc]
+            failure = next(x for x in lines(log)[::-1] if x["event"] == "load_failed")
+            assert name in str(failure["reason"]), (damage, failure)
+            assert failure["serving"] == "v000001"
+            shutil.rmtree(good)
+            aside.rename(good)
+            write_pointer(registry.pointer, "v000001")
+        assert version_of(call) == "v000001"
     registry.verify("v000002")
 
 
@@ -223,7 +233,7 @@ def test_a_file_that_kills_its_reader_kills_the_canary_alone(registry: Registry)
     with pytest.raises(BundleCorruptError, match=r"ranker/full/lambdarank\.txt: .* died of SIG"):
         loader.load(version, lambda: 200.0)
     with pytest.raises(BundleCorruptError, match=r"ranker/full/lambdarank\.txt: .*no sound"):
-        send_canary(registry.folder(version))
+        try_out(registry.folder(version), lambda _: None)
 
 
 def not_finite(name: str) -> Callable[[Path], None]:
@@ -292,14 +302,18 @@ def test_a_recommender_is_freed_with_its_last_user(trained_shop: TrainedShop) ->
         gc.enable()
 
 
-def test_a_server_goes_on_when_its_registry_is_gone(registry: Registry, log: io.StringIO) -> None:
-    root = registry.root.parent / "gone"
-    shutil.copytree(registry.root, root)
-    with followed(Registry(root)) as call:
-        shutil.rmtree(root)
+def test_a_server_goes_on_when_its_registry_is_gone(
+    registry: Registry, call: Call, log: io.StringIO
+) -> None:
+    copy = registry.root.parent / "copy"
+    shutil.copytree(registry.root, copy)
+    shutil.rmtree(registry.root)
+    try:
         until(lambda: "pointer_missing" in log.getvalue())
         assert version_of(call) == "v000001"
         assert len(call.recommend(timeout=60.0).items) == 10
+    finally:
+        copy.rename(registry.root)
     assert len([line for line in lines(log) if line["event"] == "pointer_missing"]) == 1
 
 

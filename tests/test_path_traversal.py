@@ -21,6 +21,17 @@ ELSEWHERE = "elsewhere"
 GOOD, LINKED, CLIMBING, LINKED_FILE, LINKED_FOLDER, LINKED_MANIFEST = (
     f"v{number:06d}" for number in range(1, 7)
 )
+REASONS = {
+    CLIMBING: "safe relative path",
+    LINKED: "has no bundle",
+    LINKED_FILE: "config.json is a symbolic link",
+    LINKED_FOLDER: "notes is not in the manifest",
+    LINKED_MANIFEST: "MANIFEST.json is a symbolic link",
+    "staged-file": "'notes/config.json' is a symbolic link",
+    "staged-folder": "'notes/more'",
+}
+"""Why each is refused; what is no version's name is none."""
+
 VERBS = ("folder", "manifest", "verify", "activate", "reading", "previous")
 
 
@@ -115,6 +126,7 @@ def test_nothing_outside_the_registry_is_opened_or_changed(strace: str, trap: Tr
     assert len(answers) == len(asked)
     for one, answer in zip(asked, answers, strict=True):
         assert answer.startswith("Bundle"), f"{one} was let through"
+        assert REASONS.get(one[1], "has no bundle") in answer
     calls = log.read_text().splitlines()
     assert any("config.json" in call and "openat" in call for call in calls)
     assert [call for call in calls if ELSEWHERE in call] == []

@@ -160,10 +160,10 @@ def test_a_failing_disk_leaves_a_whole_bundle_current_and_no_staged_files(
     assert 20 < len(hits) < MOST_CALLS - 1
 
 
-def codes_under(strace: str, inject: str, before: Path, tmp_path: Path) -> list[int]:
-    """Exit codes with a fault at the first, second, ... call, up to the one that met none."""
+def codes_under(strace: str, inject: str, before: Path, tmp_path: Path, step: int) -> list[int]:
+    """Exit codes with a fault at every `step`-th call, up to the one that met none."""
     codes = []
-    for number in range(1, MOST_CALLS):
+    for number in range(1, MOST_CALLS, step):
         root = fresh(before, tmp_path)
         trace = ["-e", f"trace={inject.partition(':')[0]}", "-e", f"inject={inject}:when={number}"]
         codes.append(run([root, str(NEW)], [strace, "-f", "-o", str(tmp_path / "log"), *trace]))
@@ -175,26 +175,28 @@ def codes_under(strace: str, inject: str, before: Path, tmp_path: Path) -> list[
 
 
 @pytest.mark.parametrize(
-    ("call", "least"),
+    ("call", "step", "least"),
     [
-        ("write", len(publisher.BUILT)),
-        pytest.param("fsync", 12, marks=pytest.mark.slow),
-        pytest.param("rename", 3, marks=pytest.mark.slow),
+        ("write", 4, 2),
+        pytest.param("write", 1, len(publisher.BUILT), marks=pytest.mark.slow),
+        pytest.param("fsync", 1, 12, marks=pytest.mark.slow),
+        pytest.param("rename", 1, 3, marks=pytest.mark.slow),
     ],
 )
-def test_kill_at_every_system_call_leaves_a_whole_bundle_current(
-    strace: str, before: Path, tmp_path: Path, call: str, least: int
+def test_kill_at_system_calls_leaves_a_whole_bundle_current(
+    strace: str, before: Path, tmp_path: Path, call: str, step: int, least: int
 ) -> None:
-    *killed, last = codes_under(strace, f"{call}:signal=KILL", before, tmp_path)
+    *killed, last = codes_under(strace, f"{call}:signal=KILL", before, tmp_path, step)
     assert last == 0
     assert set(killed) <= {-signal.SIGKILL, 128 + signal.SIGKILL}
     assert len(killed) >= least
 
 
-def test_a_full_disk_at_every_write_is_an_error_that_leaves_a_whole_bundle_current(
-    strace: str, before: Path, tmp_path: Path
+@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_full_disk_is_an_error_that_leaves_a_whole_bundle_current(
+    strace: str, before: Path, tmp_path: Path, step: int
 ) -> None:
-    *failed, last = codes_under(strace, "write:error=ENOSPC", before, tmp_path)
+    *failed, last = codes_under(strace, "write:error=ENOSPC", before, tmp_path, step)
     assert last == 0
     assert set(failed) == {1}, "expected an exception, not a crash"
 
@@ -203,7 +205,7 @@ def test_a_full_disk_at_every_write_is_an_error_that_leaves_a_whole_bundle_curre
 def test_a_disk_that_fails_to_flush_is_an_error_that_leaves_a_whole_bundle_current(
     strace: str, before: Path, tmp_path: Path
 ) -> None:
-    *failed, last = codes_under(strace, "fsync:error=EIO", before, tmp_path)
+    *failed, last = codes_under(strace, "fsync:error=EIO", before, tmp_path, 1)
     assert last == 0
     assert set(failed) == {1}, "expected an exception, not a crash"
 

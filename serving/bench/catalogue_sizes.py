@@ -15,7 +15,7 @@ from recsys import v1
 from recsys.recommender import Contents
 from serving.bench.catalogue_changes import CHANGES, ChangeCost, measure_changes
 from serving.bench.child import process_status, resident_mib, run_apart
-from serving.bench.grown_bundle import FIRST_VARIANT, grow_bundle
+from serving.bench.grown_bundle import FIRST_VARIANT, grow_bundle, require_growth
 from serving.bench.machine import Machine, this_machine
 from serving.bench.server_process import server_process
 from serving.client import RecommendationClient
@@ -79,9 +79,11 @@ def measure_catalogue_sizes(
         found: called with each figure as soon as it is there.
 
     Raises:
-        DataError: the bundle has more items than the size.
+        DataError: the bundle has more items than a size; nothing was measured.
     """
     real = Contents.load(bundle)
+    for items in sizes:
+        require_growth(len(real.catalogue.item_ids), items)
     users = _users(real, calls)
     known = real.catalogue.table[:CHANGES].select("item_id", "title").iter_rows()
     changed = [(f"{item_id}{FIRST_VARIANT}", title) for item_id, title in known]

@@ -49,8 +49,7 @@ class Variants:
         Raises:
             DataError: fewer items than there are.
         """
-        if items < real:
-            raise DataError(f"a catalogue of {real} items can't grow to {items}; ask for more")
+        require_growth(real, items)
         counts = np.full(real, items // real) + (np.arange(real) < items % real)
         offsets = np.concatenate([[0], np.cumsum(counts)])
         return cls(np.repeat(np.arange(real), counts), offsets, np.random.default_rng(seed))
@@ -97,6 +96,16 @@ class Variants:
     def states(self, table: ItemStates) -> StateTable:
         """The originals' states."""
         return table.taken(torch.from_numpy(self.origin))
+
+
+def require_growth(real: int, items: int) -> None:
+    """Refuse to make a catalogue smaller.
+
+    Raises:
+        DataError: fewer items than there are.
+    """
+    if items < real:
+        raise DataError(f"a catalogue of {real} items can't grow to {items}; ask for more")
 
 
 def grow_bundle(bundle: Path, registry: Path, items: int, seed: int) -> None:
