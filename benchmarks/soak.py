@@ -35,8 +35,7 @@ from pydantic import BaseModel
 
 from recsys import v1
 from recsys.bundle import Registry
-from recsys.bundle.log_files import load_log
-from recsys.recommender.contents import LOG
+from recsys.bundle.log_files import LOG, load_log
 from serving.bench.machine import Machine, this_machine
 from serving.bench.open_loop import HealthProbe, free_port, scraped
 from serving.bench.server_process import running_server

@@ -13,3 +13,8 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_private(path: Path) -> bool:
+    """Whether nobody but its owner (and the superuser) may read or write a file."""
+    return path.stat().st_mode & 0o077 == 0

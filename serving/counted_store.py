@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import Enum
 from threading import Lock
 from typing import Final, TypeVar
@@ -18,6 +18,7 @@ from recsys.state import (
     Appended,
     EventPage,
     EventRecord,
+    HeldEvents,
     ItemChange,
     RecordedChanges,
     ShopperKey,
@@ -87,6 +88,15 @@ class CountedStateStore:
         """See `StateStore.identity`."""
         return self._store.identity
 
+    @property
+    def pseudonym_key(self) -> str | None:
+        """See `StateStore.pseudonym_key`."""
+        return self._store.pseudonym_key
+
+    def set_pseudonym_key(self, key: str | None) -> None:
+        """See `StateStore.set_pseudonym_key`."""
+        self._store.set_pseudonym_key(key)
+
     def append_events(
         self, events: Sequence[EventRecord], received_at: int, late_before: int
     ) -> Appended:
@@ -107,6 +117,14 @@ class CountedStateStore:
         return self._counted(
             StateCall.READ_SHOPPER, lambda: self._store.shopper_events(shopper, limit)
         )
+
+    def held(self, user_ids: Collection[str]) -> HeldEvents:
+        """See `StateStore.held`."""
+        return self._store.held(user_ids)
+
+    def erase(self, user_ids: Collection[str], erased_at: int) -> int:
+        """See `StateStore.erase`."""
+        return self._store.erase(user_ids, erased_at)
 
     def change_catalogue(self, changes: Sequence[ItemChange]) -> RecordedChanges:
         """See `StateStore.change_catalogue`."""

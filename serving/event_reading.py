@@ -10,6 +10,7 @@ import polars as pl
 
 from recsys import v1
 from recsys.interactions import microseconds
+from recsys.pseudonyms import NO_ACCOUNT, Names
 from recsys.state import EventRecord
 from recsys.tables import Events
 from serving.batch_reading import (
@@ -24,9 +25,6 @@ from serving.batch_reading import (
     time_of,
 )
 from serving.settings import ServerSettings
-
-NO_ACCOUNT: Final = "session:"
-"""Begins the user id under which acts are recorded that name a session and no user."""
 
 _ID_FIELDS: Final = (
     *("event_id", "user_id", "item_id", "event_type"),
@@ -45,9 +43,15 @@ _COLUMNS: Final = {name: _TYPES.get(name, pl.String()) for name in EventRecord._
 
 
 class EventReader:
-    """Divides batches of event messages into rows of the log and rejections."""
+    """Divides batches of event messages into rows of the log and rejections.
 
-    def __init__(self, settings: ServerSettings) -> None:
+    Args:
+        settings: limits.
+        names: under which shoppers and visits are recorded.
+    """
+
+    def __init__(self, settings: ServerSettings, names: Names) -> None:
+        self._names = names
         self._limits = dict.fromkeys(_ID_FIELDS, settings.max_id_chars)
         self._limits |= {"query": settings.read_query_chars, "text": settings.max_review_chars}
         self._max_events = settings.max_events
@@ -75,33 +79,32 @@ class EventReader:
             if message.HasField("event_time"):
                 yield from time_faults("event_time", message.event_time, latest)
 
-        rows = [_record(message) for message in messages]
+        rows = [self._record(message) for message in messages]
         frame = pl.DataFrame(rows, schema=_COLUMNS, orient="row")
         times = pl.from_epoch("event_time", "us").dt.replace_time_zone("UTC")
         broken = broken_rules(frame.with_columns(times), Events, NO_ROWS)
         return divided(messages, rows, broken, faults)
 
-
-def _record(message: v1.Event) -> EventRecord:
-    """The row of a message, absent fields as None; whatever rules it breaks."""
-    numbers = {
-        name: getattr(message, name) if message.HasField(name) else None
-        for name in _OPTIONAL_NUMBERS
-    }
-    return EventRecord(
-        event_id=message.event_id,
-        user_id=message.user_id or of_session(message.session_id),
-        item_id=message.item_id,
-        event_type=message.event_type,
-        # such a row breaks a rule:
-        event_time=time_of(message.event_time) if message.HasField("event_time") else None,  # type: ignore[arg-type]
-        session_id=message.session_id or None,
-        attribution_token=message.attribution_token or None,
-        query=message.query or None,
-        text=message.text or None,
-        experiment_arm=message.experiment_arm or None,
-        **numbers,
-    )
+    def _record(self, message: v1.Event) -> EventRecord:
+        """The row of a message, absent fields as None; whatever rules it breaks."""
+        numbers = {
+            name: getattr(message, name) if message.HasField(name) else None
+            for name in _OPTIONAL_NUMBERS
+        }
+        return EventRecord(
+            event_id=message.event_id,
+            user_id=self._names.user(message.user_id or of_session(message.session_id)),
+            item_id=message.item_id,
+            event_type=message.event_type,
+            # such a row breaks a rule:
+            event_time=time_of(message.event_time) if message.HasField("event_time") else None,  # type: ignore[arg-type]
+            session_id=self._names.session(message.session_id) or None,
+            attribution_token=message.attribution_token or None,
+            query=message.query or None,
+            text=message.text or None,
+            experiment_arm=message.experiment_arm or None,
+            **numbers,
+        )
 
 
 def of_session(session_id: str) -> str:

@@ -9,6 +9,7 @@ import grpc
 
 from recsys import v1
 from recsys.interactions import microseconds
+from recsys.pseudonyms import Names
 from recsys.state import StateStore
 from serving.batch_reading import Rejection
 from serving.event_reading import EventReader
@@ -24,6 +25,7 @@ class EventService(v1.EventServiceServicer):
         rankers: where the recommender is, whose horizon tells late events.
         settings: limits.
         clock: the time now, aware of its time zone.
+        names: under which shoppers are recorded.
     """
 
     def __init__(
@@ -32,10 +34,11 @@ class EventService(v1.EventServiceServicer):
         rankers: RankerSlot,
         settings: ServerSettings,
         clock: Callable[[], datetime],
+        names: Names,
     ) -> None:
         self._store = store
         self._rankers = rankers
-        self._reader = EventReader(settings)
+        self._reader = EventReader(settings, names)
         self._clock = clock
 
     def RecordEvents(  # noqa: N802

@@ -42,7 +42,9 @@ def following(
             message says why.
     """
     stopping = Event()
-    loader = BundleLoader(registry, lambda: server.metrics.loaded(well=False))
+    loader = BundleLoader(
+        registry, lambda: server.metrics.loaded(well=False), pseudonym_key=server.names.key
+    )
     swapper = BundleSwapper(loader.load, server.install, utc_now)
     with ExitStack() as running:
         running.callback(swapper.close)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recsys.bundle import Manifest, Registry
-from recsys.errors import DeadlineError
+from recsys.errors import BundleError, DeadlineError
+from recsys.pseudonyms import described
 from recsys.recommender import Contents, Recommender
 from serving.canary import TimeLeft, send_canary
 from serving.ranking import Ranker
@@ -59,6 +60,8 @@ class BundleLoader:
         registry: where they are; opened with a public key, it lets only signed ones through.
         on_refused: called for each that is refused.
         canary: tries a folder out in a process of its own, before this one reads it.
+        pseudonym_key: fingerprint of the key by which the server names shoppers; bundles that name
+            them otherwise are refused.
     """
 
     def __init__(
@@ -66,10 +69,12 @@ class BundleLoader:
         registry: Registry,
         on_refused: Callable[[], None] = lambda: None,
         canary: Callable[[Path, TimeLeft], None] = send_canary,
+        pseudonym_key: str | None = None,
     ) -> None:
         self._registry = registry
         self._on_refused = on_refused
         self._canary = canary
+        self._pseudonym_key = pseudonym_key
         self._tried: set[str] = set()
 
     def load(self, version: str, time_left: TimeLeft) -> LoadedBundle:
@@ -82,6 +87,7 @@ class BundleLoader:
             BundleNotFoundError: there is no such version.
             BundleCorruptError: a file is not what was published, or can't be served.
             BundleSignatureError: it is not signed as the registry wants it.
+            BundleError: it names shoppers by another key than the server.
             DeadlineError: the time ran out.
             ModelError: a part does not fit the others.
         """
@@ -96,12 +102,21 @@ class BundleLoader:
     def _loaded(self, version: str, time_left: TimeLeft) -> LoadedBundle:
         with ExitStack() as held:
             folder = held.enter_context(self._registry.reading(version))
-            self._registry.verify(version)
+            self._require_names(self._registry.verify(version))
             sum_ = hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()
             if sum_ not in self._tried:
                 self._canary(folder, time_left)
                 self._tried.add(sum_)
             return LoadedBundle(_loaded_here(folder), held.pop_all().close)
+
+    def _require_names(self, manifest: Manifest) -> None:
+        if manifest.pseudonym_key != self._pseudonym_key:
+            raise BundleError(
+                f"bundle {manifest.version} holds {described(manifest.pseudonym_key)}, but the "
+                f"server names by {described(self._pseudonym_key)}; give the server the key file "
+                "of the bundle's dataset (`recsys serve --pseudonym-key`), or publish a bundle of "
+                "the dataset that `recsys pseudonymise` makes"
+            )
 
 
 def _loaded_here(folder: Path) -> Recommender:

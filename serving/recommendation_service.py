@@ -24,7 +24,6 @@ from serving.ranking import Ranker, RankerSlot
 from serving.recent_events import Asked, RecentEvents, degraded_by
 from serving.request_reading import RequestReader
 from serving.response_writing import Card, Response, attribution_token, write_response
-from serving.settings import ServerSettings
 from serving.threads import ThreadPlan
 from training.process import usable_cores
 
@@ -65,7 +64,7 @@ class RecommendationService(v1.RecommendationServiceServicer):
 
     Args:
         slots: where the recommender and the experiments are.
-        settings: limits.
+        reader: reads requests; has the settings.
         admission: decides which calls are scored.
         metrics: count answers and time stages.
         log: what shoppers did since the bundle, and what they are shown.
@@ -75,15 +74,15 @@ class RecommendationService(v1.RecommendationServiceServicer):
     def __init__(
         self,
         slots: Slots,
-        settings: ServerSettings,
+        reader: RequestReader,
         admission: Admission,
         metrics: Metrics,
         log: ShopperLog,
         clock: Callable[[], datetime],
     ) -> None:
         self._rankers, self._experiments = slots.rankers, slots.experiments
-        self._settings = settings
-        self._reader = RequestReader(settings)
+        self._settings = reader.settings
+        self._reader = reader
         self._admission = admission
         self._metrics = metrics
         self._recent, self._impressions = log.recent, log.impressions
@@ -96,11 +95,12 @@ class RecommendationService(v1.RecommendationServiceServicer):
         """Find, score and rank items for a shopper."""
         with self._experiments.take() as experiments, self._rankers.take() as current:
             asked = self._reader.recommend(request, self._now(current))
-            shopper = logged_user(asked.user_id, asked.session_id)
+            shopper = logged_user(request.user_id, request.session_id)
             serving = experiments.serving(shopper, current)
             if not request.HasField("as_of"):
                 asked = replace(asked, as_of=self._now(*serving.rankers))
-            token = attribution_token(request, serving.versions, asked.as_of, serving.text)
+            hidden = self._reader.hidden(request)
+            token = attribution_token(hidden, serving.versions, asked.as_of, serving.text)
             with self._turn(context), self._threads.share(), self._timed(serving.arms):
                 until = self._deadline(context)
                 found = answered(asked, serving, token, until, self._with_recent)
@@ -109,15 +109,11 @@ class RecommendationService(v1.RecommendationServiceServicer):
             for item in response.items:
                 item.experiment_arm = found.labels.get(item.item_id, "")
             self._require_time_to_send(context)
-            self._log(response, asked, shopper, found.answer.candidates)
+            self._log(response, asked, found.answer.candidates)
             return response
 
     def _log(
-        self,
-        response: v1.RecommendResponse,
-        asked: RecommendRequest,
-        shopper: str,
-        candidates: int,
+        self, response: v1.RecommendResponse, asked: RecommendRequest, candidates: int
     ) -> None:
         """Hand over what goes out to be recorded."""
         if self._impressions is None or asked.as_of is None:
@@ -125,7 +121,7 @@ class RecommendationService(v1.RecommendationServiceServicer):
         label = response.experiment_arm
         shown = ShownAnswer(
             token=response.attribution_token,
-            user_id=shopper,
+            user_id=logged_user(asked.user_id, asked.session_id),
             session_id=asked.session_id,
             query=asked.query,
             at=asked.as_of,
@@ -153,7 +149,9 @@ class RecommendationService(v1.RecommendationServiceServicer):
             with self._turn(context), self._threads.share():
                 asked, missing = self._with_recent(read, ranker)
                 answer = degraded_by(missing, ranker.rank(asked, self._deadline(context)))
-            token = attribution_token(request, answer.bundle_version, asked.as_of)
+            token = attribution_token(
+                self._reader.hidden(request), answer.bundle_version, asked.as_of
+            )
             response = self._written(v1.RankResponse, answer, token, ranker.card)
             self._require_time_to_send(context)
             return response

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from recsys import v1
 from recsys.errors import RequestError
+from recsys.pseudonyms import Names
 from recsys.recommender import (
     ItemFilter,
     RankRequest,
@@ -18,18 +20,34 @@ from recsys.recommender import (
 )
 from serving.settings import ServerSettings
 
+Asking = TypeVar("Asking", v1.RecommendRequest, v1.RankRequest)
+
 
 class RequestReader:
-    """Turns messages into requests; a bad one raises RequestError, which names the field."""
+    """Turns messages into requests; a bad one raises RequestError, which names the field.
 
-    def __init__(self, settings: ServerSettings) -> None:
-        self._settings = settings
+    Args:
+        settings: limits.
+        names: under which shoppers and visits are known behind it.
+    """
+
+    def __init__(self, settings: ServerSettings, names: Names) -> None:
+        self.settings = settings
+        self._names = names
+
+    def hidden(self, message: Asking) -> Asking:
+        """A copy of the message that says what may be kept of it: names for shopper and visit."""
+        kept = type(message)()
+        kept.CopyFrom(message)
+        kept.user_id = self._names.user(message.user_id)
+        kept.session_id = self._names.session(message.session_id)
+        return kept
 
     def recommend(self, message: v1.RecommendRequest, now: datetime) -> RecommendRequest:
         """Read a `RecommendRequest`; `now` stands in for an absent `as_of`."""
         return RecommendRequest(
-            user_id=self._id("user_id", message.user_id),
-            session_id=self._id("session_id", message.session_id),
+            user_id=self._names.user(self._id("user_id", message.user_id)),
+            session_id=self._names.session(self._id("session_id", message.session_id)),
             query=self._query(message.query),
             context_item_ids=self._ids("context_item_ids", message.context_item_ids),
             page_size=self._page_size(message.page_size),
@@ -44,8 +62,8 @@ class RequestReader:
             raise RequestError("item_ids", "is empty; give at least one item to rank")
         return RankRequest(
             item_ids=tuple(dict.fromkeys(self._ids("item_ids", message.item_ids))),
-            user_id=self._id("user_id", message.user_id),
-            session_id=self._id("session_id", message.session_id),
+            user_id=self._names.user(self._id("user_id", message.user_id)),
+            session_id=self._names.session(self._id("session_id", message.session_id)),
             query=self._query(message.query),
             context_item_ids=self._ids("context_item_ids", message.context_item_ids),
             as_of=_time("as_of", message.as_of) if message.HasField("as_of") else now,
@@ -63,13 +81,13 @@ class RequestReader:
         )
 
     def _page_size(self, size: int) -> int:
-        largest = self._settings.max_page_size
+        largest = self.settings.max_page_size
         if not 0 <= size <= largest:
-            default = self._settings.default_page_size
+            default = self.settings.default_page_size
             raise RequestError(
                 "page_size", f"is {size}; give 1 to {largest}, or 0 for the default of {default}"
             )
-        return size or self._settings.default_page_size
+        return size or self.settings.default_page_size
 
     def _filter(self, message: v1.ItemFilter) -> ItemFilter:
         smallest = _price("filter.min_price", message, "min_price")
@@ -86,14 +104,14 @@ class RequestReader:
         )
 
     def _ids(self, field: str, values: Sequence[str]) -> tuple[str, ...]:
-        if len(values) > self._settings.max_ids:
+        if len(values) > self.settings.max_ids:
             raise RequestError(
-                field, f"has {len(values)} values; at most {self._settings.max_ids} are taken"
+                field, f"has {len(values)} values; at most {self.settings.max_ids} are taken"
             )
         return tuple(_filled(field, (self._id(field, value) for value in values)))
 
     def _id(self, field: str, value: str) -> str:
-        longest = self._settings.max_id_chars
+        longest = self.settings.max_id_chars
         if len(value) > longest:
             raise RequestError(
                 field, f"is {len(value)} characters long; at most {longest} are taken"
@@ -101,12 +119,12 @@ class RequestReader:
         return value
 
     def _query(self, query: str) -> str:
-        longest = self._settings.max_query_chars
+        longest = self.settings.max_query_chars
         if len(query) > longest:
             raise RequestError(
                 "query", f"is {len(query)} characters long; at most {longest} are taken"
             )
-        return query[: self._settings.read_query_chars]
+        return query[: self.settings.read_query_chars]
 
 
 def _filled(field: str, values: Iterable[str]) -> Iterable[str]:

@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 
 from recsys import v1
 from recsys.errors import ConfigurationError, OverloadedError
+from recsys.pseudonyms import Pseudonyms
 from recsys.state import StateStore
 from serving.admission import Admission
 from serving.call_guard import CallGuard
@@ -33,6 +34,7 @@ from serving.ranking import Ranker, RankerSlot
 from serving.readiness import Readiness
 from serving.recent_events import RecentEvents
 from serving.recommendation_service import RecommendationService, ShopperLog, Slots
+from serving.request_reading import RequestReader
 from serving.settings import ServerSettings
 from serving.stop_signals import StopSignals
 from training.process import release_freed_memory
@@ -47,6 +49,7 @@ SPARE_THREADS: Final = 4
 """Beside those of admitted calls, so that refusals never wait."""
 
 HEALTH_THREADS: Final = 2
+IDS_AS_THEY_ARE: Final = Pseudonyms()
 LAST_WORDS_SECONDS: Final = 0.5
 """For answers that are written but not sent yet when the server stops."""
 
@@ -68,14 +71,17 @@ class Server:
         settings: where it listens and what it takes on.
         clock: the time now, aware of its time zone.
         store: where events and changes of the catalogue go; without one the server takes none.
+        names: under which shoppers are recorded, looked up and ranked.
 
     Attributes:
         metrics: what it counts.
         rankers: holds what answers calls; `install` puts it there.
         experiments: holds the experiments that run, none at first.
+        names: as given.
 
     Raises:
         ConfigurationError: impressions are to be logged, but there is no store.
+        StateError: the store has events that name shoppers otherwise.
     """
 
     def __init__(
@@ -83,8 +89,12 @@ class Server:
         settings: ServerSettings,
         clock: Callable[[], datetime] = utc_now,
         store: StateStore | None = None,
+        names: Pseudonyms = IDS_AS_THEY_ARE,
     ) -> None:
+        if store is not None:
+            store.set_pseudonym_key(names.key)
         self._settings = settings
+        self.names = names
         self.rankers = RankerSlot()
         self.experiments = ExperimentSlot()
         self.experiments.put(RunningExperiments())
@@ -112,7 +122,7 @@ class Server:
         self._impressions = self._impression_log(store, clock)
         service = RecommendationService(
             Slots(self.rankers, self.experiments),
-            settings,
+            RequestReader(settings, names),
             admission,
             self.metrics,
             ShopperLog(RecentEvents(store, settings.max_recent_events), self._impressions),
@@ -124,13 +134,13 @@ class Server:
             self._catalogue = self._take_in(store, clock)
         self._readiness.add_to(self._server)
         if settings.reflection:
-            names = (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, self._server)
+            listed = (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(listed, self._server)
 
     def _take_in(self, store: StateStore, clock: Callable[[], datetime]) -> LiveCatalogue:
         """Offer the services that write to the store."""
         catalogue = LiveCatalogue(store, self._settings.changes_seconds)
-        events = EventService(store, self.rankers, self._settings, clock)
+        events = EventService(store, self.rankers, self._settings, clock, self.names)
         v1.add_EventServiceServicer_to_server(events, self._server)
         items = CatalogService(catalogue, self.rankers, self._settings, clock)
         v1.add_CatalogServiceServicer_to_server(items, self._server)
@@ -266,6 +276,7 @@ def serve_until_stopped(
     served: Callable[[Server], AbstractContextManager[str]],
     on_ready: Callable[[str, str], None],
     store: StateStore | None = None,
+    names: Pseudonyms = IDS_AS_THEY_ARE,
 ) -> None:
     """Listen, load, answer calls until SIGTERM or SIGINT, drain; for a process's main thread.
 
@@ -276,9 +287,10 @@ def serve_until_stopped(
         on_ready: called with address and bundle version when calls are answered.
         store: where events and changes of the catalogue go, None to take none; the caller closes
             it.
+        names: under which shoppers are recorded, looked up and ranked.
     """
     stop = StopSignals()
-    server = Server(settings, store=store)
+    server = Server(settings, store=store, names=names)
     address = server.start()
     log.info("listening", address=address)
     with ExitStack() as ending:

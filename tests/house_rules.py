@@ -10,7 +10,7 @@ from functools import cached_property
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("recsys.errors", "recsys.disk"),
-    ("recsys.config", "recsys.tables"),
+    ("recsys.config", "recsys.pseudonyms", "recsys.tables"),
     ("recsys.interactions",),
     (
         "recsys.text",

@@ -19,9 +19,10 @@ from grpc_status import rpc_status
 from shelf_ranker import ShelfRanker
 
 from recsys import v1
+from recsys.pseudonyms import Pseudonyms
 from recsys.state import StateStore
 from serving.ranking import Ranker
-from serving.server import Server
+from serving.server import IDS_AS_THEY_ARE, Server
 from serving.settings import ServerSettings
 
 LIST: Final = reflection_pb2.ServerReflectionRequest(list_services="")
@@ -56,11 +57,17 @@ class Call:
 
 @contextmanager
 def running(
-    ranker: Ranker | None, store: StateStore | None = None, **given_settings: object
+    ranker: Ranker | None,
+    store: StateStore | None = None,
+    names: Pseudonyms = IDS_AS_THEY_ARE,
+    /,
+    **given_settings: object,
 ) -> Iterator[tuple[Server, Call]]:
     """A started server, with `ranker` installed unless it is None, and a connection to it."""
     chosen = {"port": 0, "drain_seconds": 2.0, "max_answer_seconds": 30.0, **given_settings}
-    server = Server(ServerSettings.model_validate(chosen), clock=lambda: NOW, store=store)
+    server = Server(
+        ServerSettings.model_validate(chosen), clock=lambda: NOW, store=store, names=names
+    )
     call = Call(server.start())
     if ranker:
         server.install(ranker)

@@ -29,6 +29,7 @@ def write_keys(folder: Path) -> tuple[Path, Path]:
     folder.mkdir(exist_ok=True)
     private, public = folder / "signing.pem", folder / "public.pem"
     private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    private.chmod(0o600)
     info = PublicFormat.SubjectPublicKeyInfo
     public.write_bytes(key.public_key().public_bytes(Encoding.PEM, info))
     return private, public

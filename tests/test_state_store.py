@@ -13,7 +13,9 @@ import pytest
 
 from recsys.errors import StateDamagedError, StateError
 from recsys.state import (
+    EventPage,
     EventRecord,
+    HeldEvents,
     ItemChange,
     ItemRecord,
     RecordedChanges,
@@ -235,6 +237,8 @@ def test_a_store_of_the_first_format_is_taken_on_with_all_its_events(tmp_path: P
     with closing(sqlite3.connect(path)) as connection:
         for column in ("bundle_version", "candidates"):
             connection.execute(f"ALTER TABLE events DROP COLUMN {column}")
+        connection.execute("ALTER TABLE identity DROP COLUMN pseudonym_key")
+        connection.execute("DROP TABLE erased")
         connection.execute("PRAGMA user_version = 1")
     shown = event(2)._replace(bundle_version="v000012", candidates=504)
     with closing(SqliteStateStore(path)) as store:
@@ -248,7 +252,7 @@ def test_a_later_format_is_refused(tmp_path: Path) -> None:
     SqliteStateStore(path).close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(StateError, match="format 99, expected 2"):
+    with pytest.raises(StateError, match="format 99, expected 3"):
         SqliteStateStore(path)
 
 
@@ -287,3 +291,53 @@ def test_acts_at_one_moment_come_in_the_order_of_recording(reopen: Open) -> None
     for act in acts:
         store.append_events([act], 99, 0)
     assert store.shopper_events(ShopperKey("u1", "", 0, 2_000), 9) == tuple(acts)
+
+
+def test_erased_shoppers_are_gone_and_all_others_keep_their_numbers(reopen: Open) -> None:
+    store = reopen()
+    theirs = [event(number)._replace(user_id="gone", session_id="s") for number in (1, 3)]
+    kept = [event(2), event(4)._replace(session_id="s")]
+    store.append_events([theirs[0], kept[0], theirs[1], kept[1]], 9, 0)
+    last = store.events_after(0, 10).last
+    assert store.held(["gone", "never-seen"]) == HeldEvents(2, ("gone",), ("s",))
+    assert store.erase(["gone", "never-seen"], erased_at=5_000) == 2
+    store = reopen()
+    assert store.held(["gone"]) == HeldEvents(0, (), ())
+    assert store.events_after(0, 10) == EventPage(tuple(kept), 0, last)
+    assert store.shopper_events(ShopperKey("gone", "s", 0, 9_999), 9) == (kept[1],)
+    assert store.erase(["gone"], erased_at=5_000) == 0
+
+
+def test_an_erased_shopper_comes_back_with_what_they_do_from_then_on(reopen: Open) -> None:
+    store = reopen()
+    store.append_events([event(1)], 9, 0)
+    store.erase(["u1"], erased_at=5_000)
+    store = reopen()
+    again = [event(1), event(2, time=4_999), event(3, time=5_000)]
+    others = [event(4)._replace(user_id="other")]
+    appended = store.append_events([*again, *others], 9, late_before=4_500)
+    assert (appended.recorded, appended.repeated, appended.late) == (2, 2, 1)
+    assert store.events_after(0, 9).events == (again[2], *others)
+
+
+def test_erasing_nobody_is_no_error(reopen: Open) -> None:
+    store = reopen()
+    store.append_events([event(1)], 9, 0)
+    assert store.held([]) == HeldEvents(0, (), ())
+    assert store.erase([], 5_000) == 0
+    assert len(store.events_after(0, 9).events) == 1
+
+
+def test_a_store_holds_names_by_one_key(reopen: Open) -> None:
+    store = reopen()
+    assert store.pseudonym_key is None
+    store.set_pseudonym_key("a" * 16)
+    store.set_pseudonym_key("b" * 16)
+    store.append_events([event(1)], 9, 0)
+    store = reopen()
+    assert store.pseudonym_key == "b" * 16
+    store.set_pseudonym_key("b" * 16)
+    for other in (None, "a" * 16):
+        with pytest.raises(StateError, match="holds pseudonyms by the key b"):
+            store.set_pseudonym_key(other)
+    assert store.pseudonym_key == "b" * 16

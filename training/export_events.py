@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,11 +12,20 @@ import polars as pl
 from rich.progress import Progress
 
 from recsys.errors import DataError
+from recsys.pseudonyms import described
 from recsys.state import EventPage, EventRecord, StateStore
-from recsys.tables import Dataset, Events, append_part, part_stems
+from recsys.tables import (
+    PSEUDONYMS,
+    Dataset,
+    Events,
+    append_part,
+    dataset_lock,
+    part_stems,
+    replace_document,
+)
+from training.erasures import Erasures
 
 EVENTS_PER_PART: Final = 100_000
-_LOCK: Final = ".export.lock"
 _FRAME: Final = {
     name: pl.Int64() if name == "event_time" else column.dtype
     for name, column in Events.columns().items()
@@ -33,6 +39,7 @@ class ExportSummary:
     Attributes:
         exported: events added to the dataset.
         already_there: events that the dataset had under the same id.
+        erased: events left out because they are from before their shopper was erased.
         late: of all those looked at, how many had happened before the horizon of the bundle that
             was in service when they were recorded.
         parts: files written.
@@ -40,6 +47,7 @@ class ExportSummary:
 
     exported: int
     already_there: int
+    erased: int
     late: int
     parts: tuple[Path, ...]
 
@@ -51,8 +59,8 @@ def export_events(
 
     A part's name says which store it is from and which of its events are in it, so the dataset
     itself knows where to go on: a run that was killed is made up for by the next. Events whose ids
-    the dataset has already are left out. Within a part they stand by time and id, whatever the
-    order they came in.
+    the dataset has already are left out, and so are those of erased shoppers. Within a part they
+    stand by time and id, whatever the order they came in.
 
     Args:
         store: where events were recorded.
@@ -61,30 +69,35 @@ def export_events(
         events_per_part: most events in a file.
 
     Raises:
-        DataError: there is no such dataset, it is damaged or can't be written, or another export
-            into it is running.
+        DataError: there is no such dataset, it is damaged or can't be written, it names shoppers
+            otherwise than the store, or another export into it is running.
         StateError: the store can't be read.
     """
     dataset = Dataset(folder)
-    exported = known = late = 0
+    exported = known = erased = late = 0
     parts: list[Path] = []
-    with _only_one(folder):
+    with dataset_lock(folder):
+        _agree(dataset, store.pseudonym_key)
+        erasures = Erasures.read(folder)
         first = _exported_through(folder, store.identity)
         task = progress.add_task("export events", total=None)
         for page in _pages(store, first, events_per_part):
             frame = _frame(page.events)
-            new = frame.join(_known_ids(dataset, frame), on="event_id", how="anti")
+            unknown = frame.join(_known_ids(dataset, frame), on="event_id", how="anti")
+            new = unknown.filter(~erasures.returned(unknown.lazy()))
             if not new.is_empty():
                 stem = f"state-{store.identity}-{first + 1:012d}-{page.last:012d}"
                 ordered = new.sort("event_time", "event_id")
                 parts.append(append_part(folder, "events", stem, ordered))
             exported += new.height
-            known += frame.height - new.height
+            known += frame.height - unknown.height
+            erased += unknown.height - new.height
             late += page.late
             first = page.last
             progress.advance(task, frame.height)
-        progress.update(task, total=exported + known, completed=exported + known)
-    return ExportSummary(exported, known, late, tuple(parts))
+        seen = exported + known + erased
+        progress.update(task, total=seen, completed=seen)
+    return ExportSummary(exported, known, erased, late, tuple(parts))
 
 
 def _pages(store: StateStore, first: int, limit: int) -> Iterator[EventPage]:
@@ -114,15 +127,17 @@ def _known_ids(dataset: Dataset, frame: pl.DataFrame) -> pl.DataFrame:
     return wanted.join(there, on="event_id", how="semi").collect(engine="streaming")
 
 
-@contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
+def _agree(dataset: Dataset, key: str | None) -> None:
+    """Refuse to mix names; a dataset that names nobody yet takes the store's.
+
+    Raises:
+        DataError: store and dataset name shoppers by different keys.
+    """
+    if dataset.pseudonym_key == key:
+        return
+    if dataset.table("events") or dataset.table("users") or key is None:
         raise DataError(
-            f"{folder}: another export into this dataset is running; wait until it ends"
-        ) from None
-    finally:
-        os.close(descriptor)
+            f"{dataset.folder} holds {described(dataset.pseudonym_key)}, but the state store holds "
+            f"{described(key)}; bring the dataset to the store's key with `recsys pseudonymise`"
+        )
+    replace_document(dataset.folder / PSEUDONYMS, {"key": key})

@@ -225,6 +225,7 @@ class _Run:
             data_sha256=self.data.sha256,
             configuration=old.configuration,
             metrics=old.metrics,
+            pseudonym_key=self.data.pseudonym_key,
         )
 
     def summary(self, version: str, contents: Contents, recall: float) -> IndexSummary:

@@ -342,6 +342,7 @@ class _Run:
             seed=self.configuration.seed,
             data_sha256=self.data.sha256,
             configuration=self.configuration.model_dump(mode="json"),
+            pseudonym_key=self.data.pseudonym_key,
             metrics={
                 "ranker_ndcg@10": self.workspace.summary("ranker")[RankerTier.FULL][HELD_BACK],
                 "encoder_ndcg@10": encoder["test_after"]["mean"],

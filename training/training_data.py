@@ -11,13 +11,16 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from recsys.bundle import Manifest
 from recsys.config import Configuration
-from recsys.errors import EmptyTableError
+from recsys.errors import DataError, EmptyTableError
 from recsys.interactions import InteractionLog, as_datetime, microseconds
 from recsys.page import MerchandisingRules
+from recsys.pseudonyms import NO_ACCOUNT, PREFIX, described
 from recsys.recommender import Catalogue, canonical_text
 from recsys.tables import Dataset
 from recsys.text import render_items
+from training.erasures import Erasures
 from training.time_split import TimeSplit, split_by_time
 
 EPOCH = as_datetime(0)
@@ -34,6 +37,7 @@ class ShopData:
         until: the cut, microseconds since the epoch.
         rules: the shop's own, for pages, on items of the catalogue.
         sha256: sum over items, events and rules; equal for equal rows in any order.
+        pseudonym_key: fingerprint of the key by which the dataset names shoppers; None: by ids.
     """
 
     items: pl.DataFrame
@@ -42,6 +46,7 @@ class ShopData:
     until: int
     rules: MerchandisingRules
     sha256: str
+    pseudonym_key: str | None
 
     @property
     def horizon(self) -> datetime:
@@ -102,7 +107,8 @@ def read_shop_data(folder: Path, until: datetime | None, not_before: datetime = 
         not_before: without `until`, the earliest cut.
 
     Raises:
-        DataError: a table is missing or wrong.
+        DataError: a table is missing or wrong, ids of shoppers are among pseudonyms, or erased
+            shoppers are back.
     """
     dataset = Dataset(folder)
     items = dataset.items(may_be_empty=True).sort("item_id")
@@ -113,7 +119,48 @@ def read_shop_data(folder: Path, until: datetime | None, not_before: datetime = 
     cut = max(last + 1, microseconds(not_before)) if until is None else microseconds(until)
     log = InteractionLog.build(items["item_id"], events)
     rules = MerchandisingRules.of(dataset.merchandising(), log.item_ids)
-    return ShopData(items, events, log, cut, rules, _digest(items, log, rules, total))
+    digest, key = _digest(items, log, rules, total), dataset.pseudonym_key
+    if key is not None:
+        _require_pseudonyms(folder, events)
+    _require_erased(folder, events)
+    return ShopData(items, events, log, cut, rules, digest, key)
+
+
+def require_key_of_bundle(folder: Path, manifest: Manifest) -> None:
+    """Refuse a dataset in which a bundle would know nobody.
+
+    Raises:
+        DataError: the two name shoppers by different keys.
+    """
+    key = Dataset(folder).pseudonym_key
+    if key != manifest.pseudonym_key:
+        raise DataError(
+            f"{folder} holds {described(key)}, but bundle {manifest.version} holds "
+            f"{described(manifest.pseudonym_key)}; take the dataset that it was made from, or "
+            "publish a bundle of this one with `recsys train` or `recsys index`"
+        )
+
+
+def _require_pseudonyms(folder: Path, events: pl.LazyFrame) -> None:
+    name = pl.col("user_id").str.strip_prefix(NO_ACCOUNT)
+    ids = events.select((~name.str.starts_with(PREFIX)).sum()).collect(engine="streaming").item()
+    if ids:
+        raise DataError(
+            f"{folder}: {ids} events name shoppers by their own ids, though the dataset holds "
+            "pseudonyms; put new events into a dataset of their own and `recsys pseudonymise` that"
+        )
+
+
+def _require_erased(folder: Path, events: pl.LazyFrame) -> None:
+    back = events.filter(Erasures.read(folder).returned(events))
+    events_back, shoppers = (
+        back.select(pl.len(), pl.col("user_id").n_unique()).collect(engine="streaming").row(0)
+    )
+    if events_back:
+        raise DataError(
+            f"{folder}: {shoppers} shoppers who were erased are back, with {events_back} events "
+            "from before; erase them where these came from, and here again with `recsys erase`"
+        )
 
 
 def _digest(items: pl.DataFrame, log: InteractionLog, rules: MerchandisingRules, total: int) -> str:

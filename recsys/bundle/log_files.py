@@ -16,6 +16,9 @@ from recsys.bundle.json_files import load_json, save_json
 from recsys.errors import BundleCorruptError
 from recsys.interactions import Impressions, InteractionLog, Searches
 
+LOG: Final = "log"
+"""The log's folder in a bundle."""
+
 LOG_ARRAYS: Final = "log.safetensors"
 LOG_IDS: Final = "log_ids.json"
 
@@ -92,6 +95,18 @@ def load_log(folder: Path) -> InteractionLog:
                 f"sizes {sizes}; train again"
             )
     return log
+
+
+def logged_users(bundle: Path) -> tuple[str, ...]:
+    """The shoppers that have a history in a bundle, by the names that it has for them.
+
+    Args:
+        bundle: its folder.
+
+    Raises:
+        BundleCorruptError: the list is missing or unreadable.
+    """
+    return _load_ids(bundle / LOG / LOG_IDS).user_ids
 
 
 def _load_ids(path: Path) -> _Ids:

@@ -81,6 +81,9 @@ class ManifestFields(BaseModel):
     metrics: dict[str, JsonValue]
     """Offline metrics; numbers at the top level are the headline (else the first nested ones)."""
 
+    pseudonym_key: str | None = None
+    """Fingerprint of the key by which the data name shoppers; not written where they have ids."""
+
 
 class Manifest(ManifestFields):
     """The content of a bundle's `MANIFEST.json`."""
@@ -115,6 +118,8 @@ class Manifest(ManifestFields):
             BundleError: configuration or metrics hold NaN or an infinity.
         """
         body = self.model_dump(mode="json")
+        if self.pseudonym_key is None:
+            del body["pseudonym_key"]
         seal = hashlib.sha256(canonical_json(body)).hexdigest()
         return canonical_json({**body, "manifest_sha256": seal})
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from recsys.bundle.durable import replace_synced
 from recsys.bundle.json_files import canonical_json
 from recsys.bundle.manifest import Version, version_number
+from recsys.disk import is_private
 from recsys.errors import BundleSignatureError, ConfigurationError
 
 SIGNATURE_NAME: Final = "MANIFEST.sig"
@@ -59,7 +60,7 @@ class PublicKey:
 
 @dataclass(frozen=True)
 class SigningKey:
-    """Signs; keep its file where the server can't read it."""
+    """Signs; keep its file where the server can't read it, and nobody but its owner."""
 
     _key: Ed25519PrivateKey
 
@@ -68,14 +69,19 @@ class SigningKey:
         """Read a PEM file.
 
         Raises:
-            ConfigurationError: it is missing, needs a password or holds no Ed25519 private key.
+            ConfigurationError: it is missing, needs a password, holds no Ed25519 private key, or
+                others than its owner may read it.
         """
         try:
             key = load_pem_private_key(path.read_bytes(), password=None)
+            private = is_private(path)
         except _UNREADABLE as error:
             raise _no_key(path, "private", str(error)) from error
         if not isinstance(key, Ed25519PrivateKey):
             raise _no_key(path, "private", "it is of another kind")
+        if not private:
+            reason = f"others than its owner may read it; `chmod 600 {path}`"
+            raise _no_key(path, "private", reason)
         return cls(key)
 
     @property

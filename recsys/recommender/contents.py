@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerFast
 
 from recsys.bundle import load_arrays, load_json, save_arrays, save_json
-from recsys.bundle.log_files import load_log, save_log
+from recsys.bundle.log_files import LOG, load_log, save_log
 from recsys.config import Configuration
 from recsys.errors import BundleCorruptError, ModelError
 from recsys.interactions import InteractionLog
@@ -45,7 +45,6 @@ from recsys.text import (
 
 CONFIGURATION: Final = "configuration.json"
 CATALOGUE: Final = "catalogue.jsonl"
-LOG: Final = "log"
 TOKENIZER: Final = "tokenizer"
 BI_ENCODER: Final = "bi_encoder"
 CROSS_ENCODER: Final = "cross_encoder"

@@ -123,13 +123,29 @@ class Appended:
 
     Attributes:
         recorded: events that are new in the log.
-        repeated: events whose id was there before, in the log or earlier in the batch.
+        repeated: events whose id was there before, in the log or earlier in the batch; and those
+            from before their shopper was erased, which are not taken again.
         late: of those recorded, how many happened before the given time.
     """
 
     recorded: int
     repeated: int
     late: int
+
+
+@dataclass(frozen=True)
+class HeldEvents:
+    """What a log holds of some shoppers.
+
+    Attributes:
+        events: how many events.
+        user_ids: those of the shoppers whose they are, sorted.
+        session_ids: the visits that they name, sorted.
+    """
+
+    events: int
+    user_ids: tuple[str, ...]
+    session_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,12 @@
 
 Keys have a hash tag in common, so that all of a store lies in one slot. ::
 
-    {vitrine}:meta           hash: format, identity, numbers of the last event and change
+    {vitrine}:meta           hash: format, identity, numbers of the last event and change,
+                             pseudonym_key ("" for none)
     {vitrine}:events         stream, an event's number as id: e its row, l 1 if late, r received at
     {vitrine}:event_ids      set
+    {vitrine}:erased         hash: marks of erased shoppers to the time until which they are
+    {vitrine}:events:copy    stream that is to take the place of the events, while some are erased
     {vitrine}:user:ID        sorted set, all scores 0: time and number of each act, as digits
     {vitrine}:session:ID     the same
     {vitrine}:items          hash: item id to its last change
@@ -21,8 +24,13 @@ from typing import Final
 META: Final = "{vitrine}:meta"
 EVENTS: Final = "{vitrine}:events"
 EVENT_IDS: Final = "{vitrine}:event_ids"
+ERASED: Final = "{vitrine}:erased"
+COPY: Final = "{vitrine}:events:copy"
 ITEMS: Final = "{vitrine}:items"
 CHANGES: Final = "{vitrine}:changes"
+
+NUMBER_DIGITS: Final = 12
+"""Of an event's number, at the end of an act."""
 
 
 def user_key(user_id: str) -> str:
@@ -61,7 +69,7 @@ Returns format and identity; "" and the name of a key where there are others wit
 APPEND: Final = (
     _SAME_STORE
     + """
-local kinds = {'stream', 'set'}
+local kinds = {'stream', 'set', 'hash'}
 for i = 2, #KEYS do
   local kind = redis.call('TYPE', KEYS[i]).ok
   if kind ~= 'none' and kind ~= (kinds[i - 1] or 'zset') then
@@ -70,9 +78,11 @@ for i = 2, #KEYS do
 end
 local number = tonumber(redis.call('HGET', KEYS[1], 'events'))
 local recorded, late = 0, 0
-for i = 0, (#ARGV - 2) / 5 - 1 do
-  local id, time, is_late, is_act, row = unpack(ARGV, 5 * i + 3, 5 * i + 7)
-  if redis.call('SISMEMBER', KEYS[3], id) == 0 then
+for i = 0, (#ARGV - 2) / 6 - 1 do
+  local id, time, is_late, is_act, row, mark = unpack(ARGV, 6 * i + 3, 6 * i + 8)
+  local erased = redis.call('HGET', KEYS[4], mark)
+  local is_erased = erased and time < erased
+  if not is_erased and redis.call('SISMEMBER', KEYS[3], id) == 0 then
     number = number + 1
     recorded = recorded + 1
     late = late + tonumber(is_late)
@@ -81,8 +91,8 @@ for i = 0, (#ARGV - 2) / 5 - 1 do
     redis.call('SADD', KEYS[3], id)
     if is_act == '1' then
       local act = time .. string.format('%012d', number)
-      redis.call('ZADD', KEYS[2 * i + 4], 0, act)
       redis.call('ZADD', KEYS[2 * i + 5], 0, act)
+      redis.call('ZADD', KEYS[2 * i + 6], 0, act)
     end
   end
 end
@@ -92,10 +102,78 @@ end
 return {recorded, late}
 """
 )
-"""KEYS: meta, events, event ids, then two for each event: user, session (or the user again).
-ARGV: identity, received at, then five for each event: id, time as digits, late, act, row.
+"""KEYS: meta, events, event ids, erased, then two for each event: user, session (or user again).
+ARGV: identity, received at, then six for each event: id, time as digits, late, act, row, mark of
+the shopper.
 
 Returns how many were recorded, how many of those are late.
+"""
+
+NAME: Final = (
+    _SAME_STORE
+    + """
+local found = redis.call('HGET', KEYS[1], 'pseudonym_key') or ''
+if found ~= ARGV[2] and redis.call('XLEN', KEYS[2]) == 0 then
+  redis.call('HSET', KEYS[1], 'pseudonym_key', ARGV[2])
+  found = ARGV[2]
+end
+return found
+"""
+)
+"""KEYS: meta, events. ARGV: identity, pseudonym key.
+
+Returns the pseudonym key, which is another one where there are events by it.
+"""
+
+MARK: Final = (
+    _SAME_STORE
+    + """
+for i = 2, #ARGV - 1, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
+"""
+)
+"""KEYS: meta, erased. ARGV: identity, then two for each shopper: mark, time as digits."""
+
+FORGET: Final = (
+    _SAME_STORE
+    + """
+for i = 0, (#ARGV - 1) / 2 - 1 do
+  local id, act = unpack(ARGV, 2 * i + 2, 2 * i + 3)
+  redis.call('ZREM', KEYS[2 * i + 3], act)
+  redis.call('ZREM', KEYS[2 * i + 4], act)
+  redis.call('SREM', KEYS[2], id)
+end
+"""
+)
+"""KEYS: meta, event ids, then two for each event: user, session (or the user again).
+ARGV: identity, then two for each event: id, act.
+"""
+
+COPY_OTHERS: Final = (
+    _SAME_STORE
+    + """
+local erased = {}
+for i = 4, #ARGV do erased[ARGV[i]] = true end
+if ARGV[2] == '0' then redis.call('DEL', KEYS[3]) end
+local first = string.format('%d-0', tonumber(ARGV[2]) + 1)
+local entries = redis.call('XRANGE', KEYS[2], first, '+', 'COUNT', ARGV[3])
+for _, entry in ipairs(entries) do
+  if not erased[cjson.decode(entry[2][2])[2]] then
+    redis.call('XADD', KEYS[3], entry[1], unpack(entry[2]))
+  end
+end
+if #entries == tonumber(ARGV[3]) then return entries[#entries][1] end
+if redis.call('EXISTS', KEYS[3]) == 1 then
+  redis.call('RENAME', KEYS[3], KEYS[2])
+else
+  redis.call('DEL', KEYS[2])
+end
+return ''
+"""
+)
+"""A stream keeps what was deleted from it until a whole block is: so all others are copied.
+
+KEYS: meta, events, copy. ARGV: identity, number to go on from, most events, then the users.
+Returns the last number and "-0"; "" once the copy, with all that came meanwhile, is the events.
 """
 
 EVENTS_AFTER: Final = (

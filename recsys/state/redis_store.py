@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final, TypeVar, cast
 
 import redis
 
-from recsys.errors import StateDamagedError, StateError
+from recsys.errors import StateDamagedError, StateError, StateUnavailableError
+from recsys.pseudonyms import erasure_mark, named_otherwise
 from recsys.state import redis_scripts as lua
 from recsys.state.records import (
     Appended,
     EventPage,
     EventRecord,
+    HeldEvents,
     ItemChange,
     RecordedChanges,
     ShopperKey,
 )
 from recsys.state.redis_address import RedisAddress
+from recsys.state.redis_answers import listed, triples, whole_number, whole_numbers
+from recsys.state.redis_checks import named, shortcomings
+from recsys.state.redis_erasure import Numbered, forget, keep_others, of_shoppers, write_files_anew
 from recsys.state.redis_link import Limits, RedisLink, WrongValueError
 from recsys.state.redis_rows import change_row, event_row, read_change, read_event, time_digits
 
@@ -34,13 +38,6 @@ READS_AT_A_TIME: Final = 32
 READ_BYTES: Final = 8 << 20
 WRITES_AT_A_TIME: Final = 8
 WRITE_BYTES: Final = 64 << 20
-
-DURABLE: Final = {
-    "appendonly": "yes",
-    "appendfsync": "always",
-    "no-appendfsync-on-rewrite": "no",
-}
-"""Settings of a Redis that answers a command only when what it has done is on disk."""
 
 Answer = TypeVar("Answer")
 
@@ -67,7 +64,7 @@ class RedisStateStore:
     breaker of their own.
 
     A Redis is opened, again after every failure, only if it answers no command before what that did
-    is on disk (see `DURABLE`), and never throws rows away for want of memory.
+    is on disk (see `redis_checks.DURABLE`), and never throws rows away for want of memory.
 
     Args:
         address: of the Redis.
@@ -94,6 +91,7 @@ class RedisStateStore:
         self._slow = RedisLink(address, Limits(times.write, WRITE_BYTES, WRITES_AT_A_TIME), clock)
         self._identity = ""
         self._is_checked = False
+        self._wanted_key: str | None = None
 
     @property
     def identity(self) -> str:
@@ -108,9 +106,10 @@ class RedisStateStore:
             StateUnavailableError: it does not answer; calls try again by themselves.
             StateDamagedError: it holds parts of a store.
             StateError: it refuses, may lose what it acknowledges, has a later version's format,
-                another store than the one that was opened before, or none where one must be.
+                another store than the one that was opened before, none where one must be, or names
+                shoppers otherwise than was said.
         """
-        if lacking := self._slow.ask(_shortcomings):
+        if lacking := self._slow.ask(shortcomings):
             self._tell(", ".join(lacking))
         new = "" if self._must_exist or self._identity else secrets.token_hex(8)
         format_found, identity = self._slow.ask(lambda client: _opened(client, new))
@@ -127,7 +126,29 @@ class RedisStateStore:
                 "that, or start again to go on with what is there"
             )
         self._identity = identity
+        if (wanted := self._wanted_key) is not None:
+            found = self._slow.ask(lambda client: named(client, identity, wanted))
+            if found != wanted:
+                raise StateError(named_otherwise(self._address, found or None, wanted or None))
         self._is_checked = True
+
+    @property
+    def pseudonym_key(self) -> str | None:
+        """See `StateStore.pseudonym_key`."""
+        key = self._ask(lambda client: client.hget(lua.META, "pseudonym_key"))
+        return str(key) if key else None
+
+    def set_pseudonym_key(self, key: str | None) -> None:
+        """See `StateStore.set_pseudonym_key`; of a Redis that is down, once it is there."""
+        before, self._wanted_key = self._wanted_key, key or ""
+        self._is_checked = False
+        try:
+            self._require_open()
+        except StateUnavailableError:
+            return
+        except StateError:
+            self._wanted_key = before
+            raise
 
     def append_events(
         self, events: Sequence[EventRecord], received_at: int, late_before: int
@@ -165,13 +186,40 @@ class RedisStateStore:
 
         def read(client: redis.Redis) -> tuple[EventRecord, ...]:
             values = [self._identity, *times, str(limit)]
-            rows = _rows(client.register_script(lua.ACTS)(keys, values))
+            rows = listed(client.register_script(lua.ACTS)(keys, values))
             events = tuple(map(read_event, rows))
             if not all(_is_act(event, shopper) for event in events):
                 raise WrongValueError("a row is no act within the times")
             return events
 
         return self._quick.ask(read)
+
+    def held(self, user_ids: Collection[str]) -> HeldEvents:
+        """See `StateStore.held`; looks through all events."""
+        events, users, visits = 0, set(), set()
+        for page in of_shoppers(self._pages(), user_ids):
+            events += len(page)
+            users |= {event.user_id for _, event in page}
+            visits |= {event.session_id for _, event in page if event.session_id is not None}
+        return HeldEvents(events, tuple(sorted(users)), tuple(sorted(visits)))
+
+    def erase(self, user_ids: Collection[str], erased_at: int) -> int:
+        """See `StateStore.erase`; looks through all events, then has the files written anew."""
+        identity, until = self.identity, time_digits(erased_at)
+        marks = [part for one in user_ids for part in (erasure_mark(identity, one), until)]
+        self._ask(
+            lambda client: client.register_script(lua.MARK)(
+                [lua.META, lua.ERASED], [identity, *marks]
+            )
+        )
+        erased = 0
+        for theirs in of_shoppers(self._pages(), user_ids):
+            self._ask(lambda client, theirs=theirs: forget(client, identity, theirs))  # type: ignore[misc]
+            erased += len(theirs)
+        if erased:
+            keep_others(self._ask, identity, user_ids)
+        write_files_anew(self._ask, self._address)
+        return erased
 
     def change_catalogue(self, changes: Sequence[ItemChange]) -> RecordedChanges:
         """See `StateStore.change_catalogue`."""
@@ -234,7 +282,8 @@ class RedisStateStore:
         self, events: Sequence[EventRecord], received_at: int, late_before: int
     ) -> tuple[int, int]:
         """How many are new, and how many of those late."""
-        keys, values = [lua.META, lua.EVENTS, lua.EVENT_IDS], [str(received_at)]
+        keys = [lua.META, lua.EVENTS, lua.EVENT_IDS, lua.ERASED]
+        identity, values = self.identity, [str(received_at)]
         for event in events:
             user = lua.user_key(event.user_id)
             keys += [user, lua.session_key(event.session_id) if event.session_id else user]
@@ -242,10 +291,11 @@ class RedisStateStore:
             is_act = event.event_type != "impression"
             values += [event.event_id, time_digits(event.event_time)]
             values += [str(int(is_late)), str(int(is_act)), event_row(event)]
+            values += [erasure_mark(identity, event.user_id)]
 
         def append(client: redis.Redis) -> tuple[int, int]:
             answer = client.register_script(lua.APPEND)(keys, [self._identity, *values])
-            recorded, late = _whole_numbers(answer, 2)
+            recorded, late = whole_numbers(answer, 2)
             return recorded, late
 
         return self._ask(append)
@@ -257,11 +307,18 @@ class RedisStateStore:
             values = [self._identity, str(after), str(limit), str(PAGE_BYTES)]
             answer = client.register_script(lua.EVENTS_AFTER)([lua.META, lua.EVENTS], values)
             return [
-                (_number(number.removesuffix("-0")), late == "1", _numbered(number, row))
-                for number, late, row in _triples(answer)
+                (whole_number(number.removesuffix("-0")), late == "1", _numbered(number, row))
+                for number, late, row in triples(answer)
             ]
 
         return self._ask(read)
+
+    def _pages(self) -> Iterator[list[Numbered]]:
+        """All events with their numbers."""
+        last = 0
+        while rows := self._events(last, PAGE_ROWS):
+            yield [(number, event) for number, _, event in rows]
+            last = rows[-1][0]
 
     def _changes(self, after: int) -> list[ItemChange]:
         """Some of the changes after a number."""
@@ -271,8 +328,8 @@ class RedisStateStore:
             values = [self._identity, str(after), str(PAGE_ROWS), str(PAGE_BYTES)]
             answer = client.register_script(lua.CHANGES_AFTER)(keys, values)
             return [
-                read_change(item_id, _number(number), row)
-                for item_id, number, row in _triples(answer)
+                read_change(item_id, whole_number(number), row)
+                for item_id, number, row in triples(answer)
             ]
 
         return self._ask(read)
@@ -282,17 +339,17 @@ class RedisStateStore:
         ids = list(dict.fromkeys(change.item_id for change in changes))
 
         def change(pipe: redis.client.Pipeline) -> RecordedChanges:
-            identity, last = _rows(pipe.hmget(lua.META, "identity", "changes"), 2)
+            identity, last = listed(pipe.hmget(lua.META, "identity", "changes"), 2)
             if identity != self._identity:
                 raise redis.ResponseError("OTHERSTORE")
             pipe.zcard(lua.CHANGES)  # not of another kind, which would fail in the midst of it all
-            rows = _rows(pipe.hmget(lua.ITEMS, ids), len(ids)) if ids else []
+            rows = listed(pipe.hmget(lua.ITEMS, ids), len(ids)) if ids else []
             known = {
                 item_id: read_change(item_id, 0, row).changed_at
                 for item_id, row in zip(ids, rows, strict=True)
                 if row is not None
             }
-            return _record(pipe, changes, known, _number(last))
+            return _record(pipe, changes, known, whole_number(last))
 
         recorded: object = client.transaction(
             change,  # type: ignore[arg-type]  # its result is asked for
@@ -322,27 +379,9 @@ def _record(
 
 
 def _opened(client: redis.Redis, new_identity: str) -> tuple[str, str]:
-    keys = [lua.META, lua.EVENTS, lua.EVENT_IDS, lua.ITEMS, lua.CHANGES]
-    found = _rows(client.register_script(lua.OPEN)(keys, [new_identity, FORMAT]), 2)
+    keys = [lua.META, lua.EVENTS, lua.EVENT_IDS, lua.ERASED, lua.ITEMS, lua.CHANGES]
+    found = listed(client.register_script(lua.OPEN)(keys, [new_identity, FORMAT]), 2)
     return str(found[0]), str(found[1])
-
-
-def _shortcomings(client: redis.Redis) -> list[str]:
-    """In which ways the Redis may lose what it has acknowledged."""
-    client.ping()  # what keeps us out is told as that, not as settings that can't be read
-    try:
-        found = {**client.config_get("*append*"), **client.config_get("maxmemory*")}
-    except redis.ResponseError:
-        return ["its settings can't be read (CONFIG GET)"]
-    lacking = [
-        f"{name} is {found.get(name)!r}, not {wanted!r}"
-        for name, wanted in DURABLE.items()
-        if found.get(name) != wanted
-    ]
-    policy = str(found.get("maxmemory-policy"))
-    if found.get("maxmemory") != "0" and policy.startswith("allkeys"):
-        lacking.append(f"maxmemory-policy is {policy!r}, not 'noeviction'")
-    return lacking
 
 
 def _is_act(event: EventRecord, shopper: ShopperKey) -> bool:
@@ -355,28 +394,3 @@ def _numbered(number: str, row: str) -> EventRecord:
         return read_event(row)
     except WrongValueError as error:
         raise WrongValueError(f"{error} in {lua.EVENTS} at {number}") from error
-
-
-def _rows(answer: object, count: int | None = None) -> list[object]:
-    if not isinstance(answer, list) or count not in {None, len(answer)}:
-        raise WrongValueError("no list of so many")
-    return answer
-
-
-def _triples(answer: object) -> Iterator[tuple[str, str, str]]:
-    for row in _rows(answer):
-        first, second, third = _rows(row, 3)
-        if not all(isinstance(one, str) for one in (first, second, third)):
-            raise WrongValueError("no texts")
-        yield str(first), str(second), str(third)
-
-
-def _whole_numbers(answer: object, count: int) -> list[int]:
-    return [_number(one) for one in islice(_rows(answer, count), count)]
-
-
-def _number(value: object) -> int:
-    try:
-        return int(str(value))
-    except ValueError as error:
-        raise WrongValueError("no number") from error

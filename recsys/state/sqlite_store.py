@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
@@ -12,10 +12,12 @@ from typing import Final
 
 from recsys.disk import flush
 from recsys.errors import StateDamagedError, StateError
+from recsys.pseudonyms import erasure_mark, named_otherwise
 from recsys.state.records import (
     Appended,
     EventPage,
     EventRecord,
+    HeldEvents,
     ItemChange,
     ItemRecord,
     RecordedChanges,
@@ -25,7 +27,7 @@ from recsys.state.records import (
 APPLICATION_ID: Final = 0x56495452
 """Marks the file as a state store ("VITR")."""
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 BUSY_SECONDS: Final = 10.0
 
 _SCHEMA: Final = """
@@ -59,10 +61,15 @@ CREATE TABLE catalogue_changes (
   is_dated INTEGER NOT NULL
 ) STRICT;
 """
-_SINCE_FORMAT_2: Final = """
+_TO_FORMAT_2: Final = """
 ALTER TABLE events ADD COLUMN bundle_version TEXT;
 ALTER TABLE events ADD COLUMN candidates INTEGER;
 """
+_TO_FORMAT_3: Final = """
+ALTER TABLE identity ADD COLUMN pseudonym_key TEXT;
+CREATE TABLE erased (mark TEXT PRIMARY KEY, until INTEGER NOT NULL) STRICT;
+"""
+_UPGRADES: Final = (_TO_FORMAT_2, _TO_FORMAT_3)
 _EVENT_COLUMNS: Final = ", ".join(EventRecord._fields)
 _ADD_EVENT: Final = (
     f"INSERT INTO events ({_EVENT_COLUMNS}, received_at, late) "  # noqa: S608
@@ -77,6 +84,12 @@ _READ_SHOPPER: Final = (
     f"SELECT {_EVENT_COLUMNS} FROM events WHERE event_type != 'impression' "  # noqa: S608
     "AND event_time >= ? AND event_time < ? AND (user_id = ? OR session_id = ?) "
     "ORDER BY event_time DESC, sequence DESC LIMIT ?"
+)
+_VISITS: Final = "SELECT session_id, count(*) FROM events WHERE user_id = ? GROUP BY session_id"
+_ERASE: Final = "DELETE FROM events WHERE user_id = ?"
+_ERASED: Final = (
+    "INSERT INTO erased VALUES (?, ?) "
+    "ON CONFLICT (mark) DO UPDATE SET until = max(until, excluded.until)"
 )
 _CHANGE: Final = (
     "INSERT OR REPLACE INTO catalogue_changes (item_id, changed_at, item, is_dated) "
@@ -127,12 +140,29 @@ class SqliteStateStore:
         """Random name, given when the store was made; 16 hexadecimal digits."""
         return self._identity
 
+    @property
+    def pseudonym_key(self) -> str | None:
+        """See `StateStore.pseudonym_key`."""
+        with self._reading() as connection:
+            (key,) = connection.execute("SELECT pseudonym_key FROM identity").fetchone()
+        return None if key is None else str(key)
+
+    def set_pseudonym_key(self, key: str | None) -> None:
+        """See `StateStore.set_pseudonym_key`."""
+        with self._writing() as connection:
+            (found,) = connection.execute("SELECT pseudonym_key FROM identity").fetchone()
+            (is_used,) = connection.execute("SELECT EXISTS (SELECT 1 FROM events)").fetchone()
+            if is_used and found != key:
+                raise StateError(named_otherwise(self._path, found, key))
+            connection.execute("UPDATE identity SET pseudonym_key = ?", [key])
+
     def append_events(
         self, events: Sequence[EventRecord], received_at: int, late_before: int
     ) -> Appended:
         """See `StateStore.append_events`."""
-        rows = [(*event, received_at, int(event.event_time < late_before)) for event in events]
         with self._writing() as connection:
+            kept = self._not_erased(events)
+            rows = [(*event, received_at, int(event.event_time < late_before)) for event in kept]
             (before,) = connection.execute(_LAST, ["events"]).fetchone()
             connection.executemany(_ADD_EVENT, rows)
             recorded, late = connection.execute(
@@ -153,6 +183,33 @@ class SqliteStateStore:
         with self._reading() as connection:
             rows = connection.execute(_READ_SHOPPER, who).fetchall()
         return tuple(EventRecord(*row) for row in reversed(rows))
+
+    def held(self, user_ids: Collection[str]) -> HeldEvents:
+        """See `StateStore.held`."""
+        events, users, session_ids = 0, set(), set()
+        with self._reading() as connection:
+            for user_id in user_ids:
+                visits = connection.execute(_VISITS, [user_id]).fetchall()
+                events += sum(number for _, number in visits)
+                users |= {user_id} if visits else set()
+                session_ids |= {session_id for session_id, _ in visits if session_id is not None}
+        return HeldEvents(events, tuple(sorted(users)), tuple(sorted(session_ids)))
+
+    def erase(self, user_ids: Collection[str], erased_at: int) -> int:
+        """See `StateStore.erase`: the file is written anew and its write-ahead log emptied."""
+        with self._writing() as connection:
+            marks = [(erasure_mark(self._identity, one), erased_at) for one in user_ids]
+            connection.executemany(_ERASED, marks)
+            erased = connection.executemany(_ERASE, [(one,) for one in user_ids]).rowcount
+        with self._locked("overwriting what was erased in") as connection:
+            connection.execute("VACUUM")
+            (is_held, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if is_held:
+            raise StateError(
+                f"{self._path}: the events are erased, but the write-ahead log still has copies, "
+                "because another process reads the store; run it again"
+            )
+        return max(erased, 0)
 
     def change_catalogue(self, changes: Sequence[ItemChange]) -> RecordedChanges:
         """See `StateStore.change_catalogue`."""
@@ -196,10 +253,10 @@ class SqliteStateStore:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         if not tables:
-            self._in_one_step(0, self._make)
+            self._bring_up(0)
         (found,) = connection.execute("PRAGMA user_version").fetchone()
-        if found == 1:
-            found = self._in_one_step(1, self._upgrade)
+        if 0 < found < FORMAT:
+            found = self._bring_up(found)
         if found != FORMAT:
             raise StateError(
                 f"{self._path} has format {found}, expected {FORMAT}; "
@@ -211,13 +268,19 @@ class SqliteStateStore:
         (name,) = connection.execute("SELECT name FROM identity").fetchone()
         self._identity = str(name)
 
-    def _in_one_step(self, before: int, change: Callable[[], None]) -> int:
-        """Change the tables from the format `before`, unless another process has; gives theirs."""
+    def _bring_up(self, before: int) -> int:
+        """Bring the tables from a format (0: none) to `FORMAT`, unless another process has.
+
+        In one step; gives the format that the file has then.
+        """
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         (found,) = connection.execute("PRAGMA user_version").fetchone()
         if found == before:
-            change()
+            if not before:
+                self._make()
+            for script in _UPGRADES[max(before, 1) - 1 :]:
+                self._run(script)
             found = FORMAT
             connection.execute(f"PRAGMA user_version = {FORMAT}")
         connection.execute("COMMIT")
@@ -227,15 +290,26 @@ class SqliteStateStore:
         self._run(_SCHEMA)
         self._connection.execute("INSERT INTO identity VALUES (?)", [secrets.token_hex(8)])
         self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        self._upgrade()
-
-    def _upgrade(self) -> None:
-        """From format 1, in which events did not say which bundle chose among how many items."""
-        self._run(_SINCE_FORMAT_2)
 
     def _run(self, script: str) -> None:
         for statement in script.split(";"):
             self._connection.execute(statement)
+
+    def _not_erased(self, events: Sequence[EventRecord]) -> Sequence[EventRecord]:
+        """Events that did not happen before their shopper was erased."""
+        connection = self._connection
+        if connection.execute("SELECT 1 FROM erased LIMIT 1").fetchone() is None:
+            return events
+        until = {}
+        for user_id in {event.user_id for event in events}:
+            mark = erasure_mark(self._identity, user_id)
+            found = connection.execute("SELECT until FROM erased WHERE mark = ?", [mark]).fetchone()
+            until[user_id] = found[0] if found else None
+        return [
+            event
+            for event in events
+            if (end := until[event.user_id]) is None or event.event_time >= end
+        ]
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

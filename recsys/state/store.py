@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from recsys.state.records import (
     Appended,
     EventPage,
     EventRecord,
+    HeldEvents,
     ItemChange,
     RecordedChanges,
     ShopperKey,
@@ -28,10 +29,25 @@ class StateStore(Protocol):
         """Random name, given when the store was made; 16 hexadecimal digits."""
         ...
 
+    @property
+    def pseudonym_key(self) -> str | None:
+        """Fingerprint of the key by which events name shoppers; None: by their ids as they are."""
+        ...
+
+    def set_pseudonym_key(self, key: str | None) -> None:
+        """Say by which key all events to come will name shoppers.
+
+        Raises:
+            StateError: there are events that name them otherwise.
+        """
+        ...
+
     def append_events(
         self, events: Sequence[EventRecord], received_at: int, late_before: int
     ) -> Appended:
         """Add the events whose ids are new, in one step; the first of an id counts.
+
+        What an erased shopper did before they were erased is not taken again.
 
         Args:
             events: rows that keep the contract's rules; none is no error.
@@ -48,6 +64,29 @@ class StateStore(Protocol):
         """The latest acts of a shopper, at most `limit`, in order of time and of recording.
 
         Impressions are no acts. What was recorded before the call is seen by it.
+        """
+        ...
+
+    def held(self, user_ids: Collection[str]) -> HeldEvents:
+        """What the log has of these shoppers."""
+        ...
+
+    def erase(self, user_ids: Collection[str], erased_at: int) -> int:
+        """Remove all events of these shoppers, so that no copy of them is left in the store.
+
+        The numbers of other events stay. When it was interrupted, again completes it.
+
+        Args:
+            user_ids: by the names that events have; unknown ones are no error.
+            erased_at: microseconds since the epoch, UTC; what they did before is not taken again.
+                The store keeps a keyed sum of each id for that (`erasure_mark`), not the id.
+
+        Returns:
+            How many events.
+
+        Raises:
+            StateError: also when the events are gone, but copies could not be overwritten because
+                somebody holds the store.
         """
         ...
 

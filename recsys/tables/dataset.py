@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 
@@ -10,6 +12,15 @@ from recsys.errors import DataError
 from recsys.tables.files import table_parts
 from recsys.tables.schemas import Merchandising
 from recsys.tables.table import Table, readable
+
+PSEUDONYMS: Final = "pseudonyms.json"
+"""The note in a dataset that says by which key it names shoppers."""
+
+ERASED: Final = "erased.json"
+"""The note in a dataset by which erased shoppers are known again."""
+
+LOCK: Final = ".export.lock"
+"""Locked by whoever changes a dataset's tables."""
 
 
 class Dataset:
@@ -33,6 +44,22 @@ class Dataset:
                 "make one with `recsys import` or `recsys simulate`"
             )
         self.folder = folder
+
+    @property
+    def pseudonym_key(self) -> str | None:
+        """Fingerprint of the key by which the tables name shoppers; None: by their own ids.
+
+        Raises:
+            DataError: the note about it is damaged.
+        """
+        path = self.folder / PSEUDONYMS
+        if not path.exists():
+            return None
+        try:
+            key: object = json.loads(path.read_bytes())["key"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} can't be read ({error}); restore it from a copy") from error
+        return str(key)
 
     def table(self, name: str) -> Table | None:
         """One table; None when the folder has no files of it."""

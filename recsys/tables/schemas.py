@@ -230,5 +230,5 @@ RULES_ACROSS_COLUMNS: Final[dict[type[dy.Schema], RulesAcross]] = {
 """Rules that look at several columns of a row, by readable name; each is given a way to a column
 that is null where the table lacks it."""
 
-MAY_BE_EMPTY: Final = frozenset({"merchandising"})
-"""Tables that may be there without a row: a shop may have no rule today."""
+MAY_BE_EMPTY: Final = frozenset({"users", "merchandising"})
+"""Tables that may be there without a row: a shop may have no rule today, or no shopper's leave."""

@@ -20,11 +20,12 @@ from recsys.tables.conform import (
     keeps_unknown_columns,
     unknown_columns,
 )
+from recsys.tables.dataset import ERASED, LOCK
 from recsys.tables.rules import row_rules
 from recsys.tables.schemas import SCHEMAS
 
 ROW_GROUP_ROWS: Final = 131_072
-_PARTS_OF_A_DATASET: Final = (*SCHEMAS, "rejected")
+_PARTS_OF_A_DATASET: Final = (*SCHEMAS, "rejected", LOCK)
 
 
 def write_dataset(
@@ -93,7 +94,7 @@ def new_dataset_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder beside `out` that takes its place when the block ends without an error.
 
     After an error it is removed and `out` is as before; after a kill a `.tmp-*` folder stays, which
-    nothing reads.
+    nothing reads. The note about erased shoppers goes over from the dataset that is replaced.
 
     Raises:
         DataError: `out` is a file, or a folder with something in it that is not a dataset, or a
@@ -105,6 +106,9 @@ def new_dataset_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     folder.mkdir()
     try:
         yield folder
+        if (out / ERASED).is_file():
+            shutil.copyfile(out / ERASED, folder / ERASED)
+            flush(folder / ERASED)
         for path in [*folder.rglob("*"), folder]:
             if path.is_dir():
                 flush(path)

@@ -20,8 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from recsys import v1
-from recsys.bundle.log_files import load_log
-from recsys.recommender.contents import LOG
+from recsys.bundle.log_files import LOG, load_log
 from serving.status_mapping import PUSHBACK
 
 HEALTH_SECONDS: Final = 0.1

@@ -47,3 +47,5 @@ def export(
         f"already; {summary.late:,} of them were late",
         highlight=False,
     )
+    if summary.erased:
+        RESULTS.print(f"{summary.erased:,} events of erased shoppers were left out")

@@ -18,6 +18,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "demo": ("demo", "Simulate a shop and take it through every stage, on a small budget."),
     "import": ("import_dataset", "Turn published data into a dataset."),
     "simulate": ("simulate", "Make a simulated shop, or let its shoppers visit a server."),
+    "pseudonymise": ("pseudonymise", "Copy a dataset, with pseudonyms for its shoppers."),
     "validate": ("validate", "Check a dataset against the contract."),
     "train": ("train", "Fine-tune, index, learn to rank, publish a bundle."),
     "index": ("index", "Bring the current bundle up to the catalogue and the events."),
@@ -27,6 +28,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "bundles": ("bundles", "List, show, choose, sign and remove published bundles."),
     "serve": ("serve", "Answer gRPC calls from the current bundle."),
     "events": ("events", "Add what the server recorded to a dataset."),
+    "erase": ("erase", "Remove shoppers from all that is kept of them."),
     "recommend": ("recommend", "Ask a running server and print the answer."),
     "bench": ("bench", "Measure speed on this machine, beside peers."),
 }

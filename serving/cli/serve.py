@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -50,6 +52,10 @@ PublicKeyOption = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Ed25519 key (PEM); refuse bundles not signed for it."),
 ]
+PseudonymKeyOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Key; shoppers' ids are kept as pseudonyms by it alone."),
+]
 
 
 @app.command()
@@ -71,6 +77,7 @@ def serve(  # noqa: PLR0913, PLR0917
     watch: WatchOption = None,
     admin_port: AdminPortOption = None,
     public_key: PublicKeyOption = None,
+    pseudonym_key: PseudonymKeyOption = None,
     experiments: ExperimentsOption = None,
     log_impressions: LogImpressionsOption = None,
     settings: Annotated[
@@ -86,6 +93,7 @@ def serve(  # noqa: PLR0913, PLR0917
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's core logs plain text beside the JSON
     from recsys.bundle import PublicKey, Registry  # noqa: PLC0415
+    from recsys.pseudonyms import Pseudonyms  # noqa: PLC0415
     from serving.following import following  # noqa: PLC0415
     from serving.logs import configure_logs, log_uncaught  # noqa: PLC0415
     from serving.server import serve_until_stopped  # noqa: PLC0415
@@ -107,15 +115,16 @@ def serve(  # noqa: PLR0913, PLR0917
     given = {name: value for name, value in options.items() if value is not None}
     chosen = load_settings(settings, given)
     key = None if public_key is None else PublicKey.read(public_key)
+    names = Pseudonyms() if pseudonym_key is None else Pseudonyms.read(pseudonym_key)
     bundles = Registry(registry, public_key=key)
     configure_logs()
     log_uncaught()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold shoppers' histories
     set_up_process()
     bundles.versions()  # a mistyped folder is told before anything is made in it
     with closing(store_to_serve(state or str(registry / STATE), chosen)) as store:
-        serve_until_stopped(
-            chosen, lambda server: following(server, bundles, chosen, bundle), _say_ready, store
-        )
+        served = partial(following, registry=bundles, settings=chosen, bundle=bundle)
+        serve_until_stopped(chosen, served, _say_ready, store, names)
 
 
 def _say_ready(address: str, version: str) -> None:
