@@ -287,3 +287,8 @@ def test_joined_rows_are_the_carried_ones_and_the_new_ones(
     before, fresh = rng.random((items, 2)), rng.random((len(rows.new), 2))
     expected = np.concatenate([before, fresh])[rows.source]
     np.testing.assert_array_equal(rows.joined(before, fresh), expected)
+
+
+def test_a_new_item_after_the_last_carried_one_comes_from_the_new_rows() -> None:
+    rows = CarriedRows.between(["a", "b"], ["a", "b", "c"], np.array([True, True, False]))
+    np.testing.assert_array_equal(rows.joined(np.array([1, 2]), np.array([3])), [1, 2, 3])
