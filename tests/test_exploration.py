@@ -247,6 +247,8 @@ def test_the_popularity_ranking_is_that_of_purchases_lately(trained_shop: Traine
     assert popular(trained_shop.recommender, replace(asked, user_id="")) == expected
     short = replace(asked, page_size=5, context_item_ids=(expected[0],))
     assert popular(trained_shop.recommender, short) == expected[1:6]
+    answer = trained_shop.recommender.recommend(short, policy=RankingPolicy(RankedBy.POPULARITY))
+    assert answer.candidates == len(expected) - 1, "an item that no source brings may be popular"
 
 
 def test_a_search_is_answered_with_what_it_found_whatever_ranks_it(
