@@ -27,6 +27,7 @@ from typing import Final
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 from pydantic import BaseModel
 from replayed_experiments import LIST_COUNTS, Repeated, Visited, repeat
 from rich import print as show
@@ -59,6 +60,7 @@ from training.process import set_up_process
 HOLDS_AT_LEAST: Final = 0.93
 """Of the repetitions; at 95 % a tenth of all runs find fewer than 92 of 100."""
 
+SMALL: Final = Path(__file__).with_name("small_shop.toml")
 EXACT: Final = 1e-3
 """Relative error that a logged propensity may have."""
 
@@ -197,12 +199,15 @@ def plot(found: Found, path: Path) -> None:
             left.semilogx(LIST_COUNTS, shares, "o-", color=colour, label=name)
         left.set_title("experiments that find the better arm")
         left.set_xlabel("lists")
+        left.set_xticks(LIST_COUNTS, [f"{lists:,}" for lists in LIST_COUNTS])
+        left.minorticks_off()
         left.legend(loc="lower right")
         ends = [[lift.estimate - lift.low], [lift.high - lift.estimate]]
         right.errorbar([lift.estimate], [0], xerr=ends, fmt="o", color=BLUE, label="reported")
         right.plot([lift.truth], [0], "d", color=RED, label="true")
         right.axvline(0, color="grey", linewidth=0.8)
         right.set_yticks([])
+        right.xaxis.set_major_formatter(PercentFormatter(1.0))
         right.set_title("lift of clicks per impression, over gRPC")
         right.legend(loc="upper left")
         figure.savefig(path, dpi=150)
@@ -216,10 +221,9 @@ def options_given() -> Options:
     parser.add_argument("--items", type=int, default=200)
     parser.add_argument("--repetitions", type=int, default=100)
     parser.add_argument("--shoppers", type=int, default=400, help="of a repetition")
-    parser.add_argument("--config", type=Path, help="settings over those of the profile `fast`")
+    parser.add_argument("--config", type=Path, default=SMALL, help="over the profile `fast`")
     given = vars(parser.parse_args())
-    fast, path = profile("fast"), given.pop("config")
-    chosen = fast if path is None else load_configuration(path, fast)
+    chosen = load_configuration(given.pop("config"), profile("fast"))
     users, items = given.pop("users"), given.pop("items")
     return Options(**given, sizes=Sizes(users=users, items=items, configuration=chosen))
 

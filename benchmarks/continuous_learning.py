@@ -1,6 +1,6 @@
 """Eight weeks of a simulated shop whose tastes drift, learnt from every night, and not.
 
-    python benchmarks/continuous_learning.py --out FOLDER [--users 120] [--items 300] [--weeks 8]
+    python benchmarks/continuous_learning.py --out FOLDER [--users 80] [--items 160] [--weeks 8]
         [--shops frozen,indexed,trained] [--config FILE]
 
 One bundle is trained on six weeks of history. Then the same shoppers visit three shops for as many
@@ -54,6 +54,7 @@ from training.export_events import export_events
 from training.index_catalogue import IndexOptions, index_catalogue
 from training.pipeline import TrainingOptions, train
 from training.plot_style import COLOURS, style
+from training.process import release_freed_memory
 from training.simulate import simulate
 
 HISTORY_DAYS: Final = 42
@@ -61,6 +62,7 @@ WEEK: Final = 7
 START: Final = date(2025, 1, 6)
 SEED: Final = 7
 TASTE_TURN_DAYS: Final = 120.0
+SMALL: Final = Path(__file__).with_name("small_shop.toml")
 SHOPS: Final = {"frozen": "popularity", "indexed": "bm25_knn_counts", "trained": "system"}
 """Names, and what their colours stand for elsewhere."""
 
@@ -185,6 +187,7 @@ class Shop:
             train(dataset, registry, chosen, progress)
         else:
             index_catalogue(dataset, registry, IndexOptions(until), progress)
+        release_freed_memory()
 
     def _day(self, day: int, address: str, learnt: float, progress: Progress) -> Day:
         dataset, start = self.folder / "shop", time.monotonic()
@@ -303,8 +306,9 @@ def draw(axes: Axes, found: Found, name: str, title: str) -> None:
         axes.plot([one.week for one in weeks], values, "o-", color=COLOURS[SHOPS[shop]], label=shop)
     axes.set_title(title)
     axes.set_xlabel("week after the first training")
-    axes.set_ylim(bottom=0)
-    axes.legend(loc="lower left")
+    axes.set_xticks(range(1, 1 + max(map(len, found.shops.values()))))
+    axes.set_ylim(0, 1)
+    axes.legend(loc="upper left")
 
 
 def table(found: Found) -> Table:
@@ -329,14 +333,13 @@ def options_given() -> Options:
     """Read the command line."""
     parser = ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--users", type=int, default=120)
-    parser.add_argument("--items", type=int, default=300)
+    parser.add_argument("--users", type=int, default=80)
+    parser.add_argument("--items", type=int, default=160)
     parser.add_argument("--weeks", type=int, default=8)
     parser.add_argument("--shops", default=",".join(SHOPS), help="some of them, by commas")
-    parser.add_argument("--config", type=Path, help="settings over those of the profile `fast`")
+    parser.add_argument("--config", type=Path, default=SMALL, help="over the profile `fast`")
     given = parser.parse_args()
-    fast = profile("fast")
-    chosen = fast if given.config is None else load_configuration(given.config, fast)
+    chosen = load_configuration(given.config, profile("fast"))
     shops = tuple(name for name in SHOPS if name in given.shops.split(","))
     sizes = {name: getattr(given, name) for name in ("out", "users", "items", "weeks")}
     return Options(**sizes, shops=shops, configuration=chosen)

@@ -141,6 +141,7 @@ def test_what_a_shopper_did_counts_in_the_next_answer(
         answer = call.recommend(
             user_id=bought.user_id, page_size=200, as_of=END + timedelta(days=2)
         )
+    assert bought.user_id in trained_shop.shoppers
     known = next(item for item in answer.items if item.item_id == bought.item_id)
     assert "own_items" in known.sources
 
@@ -207,6 +208,7 @@ def test_impressions_of_experiments_are_the_servers_and_count_once(
     assert labels["mixed/full"] > 0
     assert labels[None] > 0
     assert all(one.propensity for one in shown)
+    assert all(one.candidates for one in shown if one.experiment_arm)  # which no event can say
 
 
 def test_it_refuses_what_can_not_go_well(trained_shop: TrainedShop, tmp_path: Path) -> None:
