@@ -124,9 +124,13 @@ def test_arms_answer_from_bundles_of_their_own_until_no_arm_names_them(
                 assert tuple(item.item_id for item in answer.items) == own.item_ids
                 seen.add((answer.experiment_arm, answer.bundle_version))
         assert seen == {("bundle/now", "v000001"), ("bundle/next", "v000002")}
+
+        def mapped() -> set[str]:
+            return {Path(found.path).parent.name for found in psutil.Process().memory_maps()}
+
+        assert "v000002" in mapped()
         file.write_text("")
-        process = psutil.Process()
-        until(lambda: "v000002" not in {Path(m.path).parent.name for m in process.memory_maps()})
+        until(lambda: "v000002" not in mapped())
         assert {version_of(call), call.recommend(user_id="u1").bundle_version} == {"v000001"}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -223,6 +224,20 @@ def test_bundles_of_arms_are_held_once_and_freed_after_their_last_call(tmp_path:
     assert shelves.is_freed("v000003")
     changer.close()
     assert len(shelves.closed) == 3
+
+
+def test_a_bundle_s_folder_is_held_until_the_last_call_has_ended(tmp_path: Path) -> None:
+    shelves, slot = Shelves(), ExperimentSlot()
+    slot.put(RunningExperiments())
+    changer = ExperimentChanger(shelves.load, lambda ranker: ranker, slot)
+    changer.change_to(plan(tmp_path, naming("v000001")))
+    with ThreadPoolExecutor(1) as pool:
+        with slot.take():
+            change = pool.submit(changer.change_to, ServedPlan())
+            until(lambda: slot.current is not None and not slot.current.rankers)
+            assert shelves.closed == []
+        change.result(timeout=10)
+    assert shelves.closed == ["v000001"]
 
 
 def test_a_plan_with_a_damaged_bundle_changes_nothing(tmp_path: Path) -> None:
