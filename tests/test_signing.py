@@ -228,6 +228,12 @@ def test_what_is_no_ed25519_key_is_refused_with_the_command_to_make_one(
             PublicKey.read(path)
 
 
+def test_a_signing_key_that_others_may_read_is_refused(keys: tuple[Path, Path]) -> None:
+    keys[0].chmod(0o640)
+    with pytest.raises(ConfigurationError, match="chmod 600"):
+        SigningKey.read(keys[0])
+
+
 def test_the_commands_sign_and_order(
     reader: Registry, keys: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
