@@ -15,21 +15,33 @@ from recsys.pseudonyms import described
 from recsys.recommender import Contents, Recommender
 from serving.canary import TimeLeft, send_canary
 from serving.ranking import Ranker
+from training.training_data import require_key_of_bundle
 
 MANIFEST_NAME = "MANIFEST.json"
 
 
-def open_recommender(registry: Path, version: str | None = None) -> Recommender:
+def open_recommender(
+    registry: Path, version: str | None = None, dataset: Path | None = None
+) -> Recommender:
     """Verify a bundle's sums and load it for this machine; `version` None takes the current one.
 
     For jobs, which may end with a damaged bundle; a server opens bundles by `BundleLoader`.
 
+    Args:
+        registry: where bundles are.
+        version: of the bundle.
+        dataset: whose shoppers it will be asked for.
+
     Raises:
         BundleNotFoundError: there is no such version, or nothing is published yet.
         BundleCorruptError: a file is missing, extra, truncated or altered.
+        DataError: the dataset names shoppers by another key than the bundle.
         ModelError: a part does not fit the others.
     """
-    return _loaded_here(verified_bundle(registry, version))
+    folder = verified_bundle(registry, version)
+    if dataset is not None:
+        require_key_of_bundle(dataset, Manifest.read(folder))
+    return _loaded_here(folder)
 
 
 def verified_bundle(registry: Path, version: str | None = None) -> Path:

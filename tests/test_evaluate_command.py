@@ -27,7 +27,7 @@ class Loading(ModuleType):
         super().__init__("serving.loading")
         self.asked: list[tuple[Path, str | None]] = []
 
-    def open_recommender(self, registry: Path, version: str | None = None) -> Prophet:
+    def open_recommender(self, registry: Path, version: str | None, _: Path) -> Prophet:
         self.asked.append((registry, version))
         if version == "v000009":
             raise BundleNotFoundError("no bundle v000009")

@@ -57,16 +57,12 @@ def evaluate(  # noqa: PLR0913
     """
     from rich.progress import Progress  # noqa: PLC0415
 
-    from recsys.bundle import Registry  # noqa: PLC0415
     from serving.loading import open_recommender  # noqa: PLC0415
     from training.evaluate import EvaluationOptions, save_report  # noqa: PLC0415
     from training.evaluate import evaluate as run  # noqa: PLC0415
-    from training.training_data import require_key_of_bundle  # noqa: PLC0415
 
     options = EvaluationOptions(start, end, max_customers, seed)
-    bundles = Registry(registry)
-    require_key_of_bundle(dataset, bundles.manifest(bundle or bundles.current()))
-    recommender = open_recommender(registry, bundle)
+    recommender = open_recommender(registry, bundle, dataset)
     folder = results_folder(out or registry / "reports" / recommender.version)
     with Progress(console=NOTES) as progress:
         report = run(dataset, recommender, options, progress)
