@@ -18,7 +18,7 @@ import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
-ROWS_WORTH_A_THREAD: Final = 64
+ROWS_WORTH_A_THREAD: Final = 32
 """Fewer rows than this for each thread are quicker without handing them over."""
 
 
