@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 
 from recsys.errors import RecsysError
 from serving.canary import TimeLeft
@@ -16,9 +16,9 @@ from serving.experiments_file import ServedPlan, load_experiments
 from serving.loading import LoadedBundle
 from serving.logs import describe_fault, serving_log
 from serving.metrics import Metrics
-from serving.pointer_watch import file_mark
 from serving.ranking import Ranker
 from serving.swapping import ServingBundle
+from serving.watch import Watch, file_mark
 
 log = serving_log()
 
@@ -112,7 +112,7 @@ class ExperimentChanger:
         return _ArmBundle(ranker, loaded.close, weakref.ref(loaded.ranker))
 
 
-class ExperimentsWatch:
+class ExperimentsWatch(Watch):
     """Looks at the file every so often, and runs what it says once it was changed.
 
     A file that is being written is left alone: it is read when it has stayed as it is from one look
@@ -138,29 +138,18 @@ class ExperimentsWatch:
         stopping: Event,
         is_ready: Callable[[], bool] = lambda: True,
     ) -> None:
+        super().__init__("experiments watch", seconds, stopping)
         self._path = path
         self._changer = changer
         self._metrics = metrics
-        self._seconds = seconds
-        self._stopping = stopping
         self._is_ready = is_ready
         self._seen = self._latest = file_mark(path)
-        self._thread = Thread(target=self._run, name="experiments watch", daemon=True)
 
-    def start(self) -> None:
-        """Begin; what was changed since this was made counts as changed."""
-        self._thread.start()
-
-    def join(self) -> None:
-        """Wait for the end."""
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopping.wait(self._seconds):
-            before, self._latest = self._latest, file_mark(self._path)
-            if self._latest == before != self._seen and self._is_ready():
-                self._seen = before
-                self._follow()
+    def _look(self) -> None:
+        before, self._latest = self._latest, file_mark(self._path)
+        if self._latest == before != self._seen and self._is_ready():
+            self._seen = before
+            self._follow()
 
     def _follow(self) -> None:
         if self._seen is None:
@@ -176,6 +165,3 @@ class ExperimentsWatch:
             self._metrics.experiments_loaded(well=True)
             return
         self._metrics.experiments_loaded(well=False)
-
-    def _time_left(self) -> float:
-        return 0.0 if self._stopping.is_set() else math.inf

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 
 from recsys.bundle import Registry
 from recsys.errors import RecsysError, StateUnavailableError, SwapInProgressError
 from serving.logs import serving_log
 from serving.swapping import BundleSwapper
-
-Mark = tuple[int, int, int]
+from serving.watch import Mark, Watch, file_mark
 
 log = serving_log()
 
 
-class PointerWatch:
+class PointerWatch(Watch):
     """Looks at the pointer every so often, and changes to the bundle it names once it is replaced.
 
     A bundle that is refused is not tried again until the pointer is replaced once more; one that
@@ -40,27 +37,16 @@ class PointerWatch:
         stopping: Event,
         is_ready: Callable[[], bool] = lambda: True,
     ) -> None:
+        super().__init__("pointer watch", seconds, stopping)
         self._registry = registry
         self._swapper = swapper
-        self._seconds = seconds
         self._seen = file_mark(registry.pointer)
-        self._stopping = stopping
         self._is_ready = is_ready
-        self._thread = Thread(target=self._run, name="pointer watch", daemon=True)
 
-    def start(self) -> None:
-        """Begin; what the pointer came to name since this was made counts as replaced."""
-        self._thread.start()
-
-    def join(self) -> None:
-        """Wait for the end."""
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopping.wait(self._seconds):
-            mark = file_mark(self._registry.pointer)
-            if mark != self._seen and self._followed(mark):
-                self._seen = mark
+    def _look(self) -> None:
+        mark = file_mark(self._registry.pointer)
+        if mark != self._seen and self._followed(mark):
+            self._seen = mark
 
     def _followed(self, mark: Mark | None) -> bool:
         """Whether this state of the pointer is dealt with."""
@@ -82,15 +68,3 @@ class PointerWatch:
         except Exception:  # noqa: BLE001
             return True  # the swapper has said why
         return True
-
-    def _time_left(self) -> float:
-        return 0.0 if self._stopping.is_set() else math.inf
-
-
-def file_mark(path: Path) -> Mark | None:
-    """What changes when the file is replaced or written; None where it is not."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size

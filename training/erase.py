@@ -273,6 +273,7 @@ def _next_steps(
         )
     if unfinished:
         steps.append(
-            f"when no training is running, remove what killed ones left: {registry}/work/*"
+            "when no training is running, remove what killed ones left in the folder work of "
+            f"{registry}"
         )
     return steps
