@@ -373,6 +373,26 @@ def test_a_store_made_while_its_redis_is_down_opens_by_itself(
             process.kill()
 
 
+def test_a_redis_that_starts_again_less_durable_acknowledges_nothing(
+    tmp_path: Path, redis_url: str
+) -> None:
+    assert redis_url  # skips where there is no Redis
+    process = RedisProcess(tmp_path)
+    process.start()
+    try:
+        with closing(redis_store(process.url)) as store:
+            assert store.append_events([event(1)], 9, 0).recorded == 1
+            process.kill()
+            process.start()
+            with redis.Redis.from_url(process.url) as admin:
+                admin.config_set("appendfsync", "everysec")
+            for _ in range(2):
+                with pytest.raises(StateError, match="may lose what it has acknowledged"):
+                    store.append_events([event(2)], 9, 0)
+    finally:
+        process.kill()
+
+
 def test_where_no_store_has_to_be_made_none_is(redis_url: str, client: Client) -> None:
     with closing(redis_store(redis_url, must_exist=True)) as store:
         with pytest.raises(StateError, match="there is no state store at"):

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Lock
 from typing import Any, Final, TypeVar
 
 import redis
@@ -64,13 +64,18 @@ class RedisLink:
         address: where it is.
         limits: of a call.
         clock: seconds, never backwards.
+
+    Attributes:
+        connections: how many were made so far; a new one may lead to a Redis that was started anew.
     """
 
     def __init__(self, address: RedisAddress, limits: Limits, clock: Callable[[], float]) -> None:
         self._address = address
         self._limits = limits
         self._breaker = CircuitBreaker(FAILURES, PAUSE_SECONDS, clock)
-        self._client = redis.Redis(connection_pool=_pool(address, limits, clock))
+        self.connections = 0
+        self._counting = Lock()
+        self._client = redis.Redis(connection_pool=_pool(address, limits, clock, self._count))
         self._turns = BoundedSemaphore(limits.connections)
         # names are looked up and connections made without regard to time limits
         self._threads = ThreadPoolExecutor(limits.connections, "redis")
@@ -101,6 +106,10 @@ class RedisLink:
             return self._asked(action)
         finally:
             self._turns.release()
+
+    def _count(self) -> None:
+        with self._counting:
+            self.connections += 1
 
     def close(self) -> None:
         """Close the connections; a second time is no error."""
@@ -222,13 +231,22 @@ class _BoundedSocket:
 class _Bounded:
     """A connection that reads through a `_BoundedSocket`."""
 
-    def __init__(self, *, limits: Limits, clock: Callable[[], float], **others: Any) -> None:
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        clock: Callable[[], float],
+        connected: Callable[[], None],
+        **others: Any,
+    ) -> None:
         self._limits = limits
         self._clock = clock
+        self._connected = connected
         super().__init__(**others)
 
     def _connect(self) -> _BoundedSocket:
         inner = super()._connect()  # type: ignore[misc]
+        self._connected()
         return _BoundedSocket(inner, self._limits, self._clock)
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
@@ -246,7 +264,12 @@ class _BoundedEncryptedConnection(_Bounded, SSLConnection):
     pass
 
 
-def _pool(address: RedisAddress, limits: Limits, clock: Callable[[], float]) -> ConnectionPool:
+def _pool(
+    address: RedisAddress,
+    limits: Limits,
+    clock: Callable[[], float],
+    connected: Callable[[], None],
+) -> ConnectionPool:
     others: dict[str, Any] = {}
     if address.is_encrypted:
         others["ssl_ca_certs"] = address.authorities and str(address.authorities)
@@ -257,6 +280,7 @@ def _pool(address: RedisAddress, limits: Limits, clock: Callable[[], float]) -> 
         max_connections=limits.connections,
         limits=limits,
         clock=clock,
+        connected=connected,
         host=address.host,
         port=address.port,
         db=address.database,

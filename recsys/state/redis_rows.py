@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from types import UnionType
 from typing import Any, Final, NoReturn, get_args, get_origin, get_type_hints
 
-from recsys.state.records import EventRecord, ItemChange, ItemRecord
+from recsys.state import redis_scripts as lua
+from recsys.state.records import EventRecord, ItemChange, ItemRecord, ShopperKey
 from recsys.state.redis_link import WrongValueError
 from recsys.tables import EVENT_TYPES
 
@@ -66,6 +67,20 @@ def read_event(row: object) -> EventRecord:
     if event.event_type not in EVENT_TYPES:
         raise WrongValueError("a row is no event")
     return event
+
+
+def numbered_event(number: str, row: str) -> EventRecord:
+    """The same; the error names the event's number."""
+    try:
+        return read_event(row)
+    except WrongValueError as error:
+        raise WrongValueError(f"{error} in {lua.EVENTS} at {number}") from error
+
+
+def is_act(event: EventRecord, shopper: ShopperKey) -> bool:
+    """Whether a shopper did something within the times that the key says."""
+    is_within = shopper.since <= event.event_time < shopper.before
+    return is_within and event.event_type != "impression"
 
 
 def change_row(change: ItemChange) -> str:

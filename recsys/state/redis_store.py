@@ -26,7 +26,15 @@ from recsys.state.redis_answers import listed, triples, whole_number, whole_numb
 from recsys.state.redis_checks import named, shortcomings
 from recsys.state.redis_erasure import Numbered, forget, keep_others, of_shoppers, write_files_anew
 from recsys.state.redis_link import Limits, RedisLink, WrongValueError
-from recsys.state.redis_rows import change_row, event_row, read_change, read_event, time_digits
+from recsys.state.redis_rows import (
+    change_row,
+    event_row,
+    is_act,
+    numbered_event,
+    read_change,
+    read_event,
+    time_digits,
+)
 
 FORMAT: Final = "1"
 APPEND_ROWS: Final = 1_000
@@ -63,8 +71,10 @@ class RedisStateStore:
     to fail. Looking up shoppers and everything else have connections, time limits and a circuit
     breaker of their own.
 
-    A Redis is opened, again after every failure, only if it answers no command before what that did
-    is on disk (see `redis_checks.DURABLE`), and never throws rows away for want of memory.
+    A Redis is opened only if it answers no command before what that did is on disk (see
+    `redis_checks.DURABLE`), and never throws rows away for want of memory. It is checked again
+    after every failure and, before anything is acknowledged, for every new connection: it may have
+    been started again with other settings.
 
     Args:
         address: of the Redis.
@@ -90,7 +100,8 @@ class RedisStateStore:
         self._quick = RedisLink(address, Limits(times.read, READ_BYTES, READS_AT_A_TIME), clock)
         self._slow = RedisLink(address, Limits(times.write, WRITE_BYTES, WRITES_AT_A_TIME), clock)
         self._identity = ""
-        self._is_checked = False
+        self._checked: int | None = None  # connections made before the check
+        self._told = ""
         self._wanted_key: str | None = None
 
     @property
@@ -109,8 +120,8 @@ class RedisStateStore:
                 another store than the one that was opened before, none where one must be, or names
                 shoppers otherwise than was said.
         """
-        if lacking := self._slow.ask(shortcomings):
-            self._tell(", ".join(lacking))
+        connections = self._slow.connections
+        self._tell(", ".join(self._slow.ask(shortcomings)))
         new = "" if self._must_exist or self._identity else secrets.token_hex(8)
         format_found, identity = self._slow.ask(lambda client: _opened(client, new))
         if not format_found:
@@ -130,7 +141,7 @@ class RedisStateStore:
             found = self._slow.ask(lambda client: named(client, identity, wanted))
             if found != wanted:
                 raise StateError(named_otherwise(self._address, found or None, wanted or None))
-        self._is_checked = True
+        self._checked = connections
 
     @property
     def pseudonym_key(self) -> str | None:
@@ -141,7 +152,7 @@ class RedisStateStore:
     def set_pseudonym_key(self, key: str | None) -> None:
         """See `StateStore.set_pseudonym_key`; of a Redis that is down, once it is there."""
         before, self._wanted_key = self._wanted_key, key or ""
-        self._is_checked = False
+        self._checked = None
         try:
             self._require_open()
         except StateUnavailableError:
@@ -188,7 +199,7 @@ class RedisStateStore:
             values = [self._identity, *times, str(limit)]
             rows = listed(client.register_script(lua.ACTS)(keys, values))
             events = tuple(map(read_event, rows))
-            if not all(_is_act(event, shopper) for event in events):
+            if not all(is_act(event, shopper) for event in events):
                 raise WrongValueError("a row is no act within the times")
             return events
 
@@ -242,26 +253,31 @@ class RedisStateStore:
         self._slow.close()
 
     def _require_open(self) -> None:
-        if not self._is_checked:
+        if self._checked is None:
             self.open()
 
     def _ask(self, action: Callable[[redis.Redis], Answer]) -> Answer:
-        """Ask the Redis once it is checked; after a failure it is checked again."""
+        """Ask a Redis that is checked: after a failure anew, and if there are new connections."""
         self._require_open()
         try:
-            return self._slow.ask(action)
+            answer = self._slow.ask(action)
+            if self._checked != self._slow.connections:
+                self.open()
         except StateError:
-            self._is_checked = False
+            self._checked = None
             raise
+        return answer
 
     def _tell(self, lacking: str) -> None:
         text = f"{self._address} may lose what it has acknowledged: {lacking}"
-        if self._on_shortcoming is None:
+        if lacking and self._on_shortcoming is None:
             raise StateError(
                 f"{text}; change that in its configuration, or take the loss with the setting "
                 "redis_may_lose = true"
             )
-        self._on_shortcoming(text)
+        if lacking and self._on_shortcoming and lacking != self._told:
+            self._on_shortcoming(text)
+        self._told = lacking
 
     def _missing(self, key: str) -> StateError:
         if key:
@@ -287,10 +303,9 @@ class RedisStateStore:
         for event in events:
             user = lua.user_key(event.user_id)
             keys += [user, lua.session_key(event.session_id) if event.session_id else user]
-            is_late = event.event_time < late_before
-            is_act = event.event_type != "impression"
+            late, act = event.event_time < late_before, event.event_type != "impression"
             values += [event.event_id, time_digits(event.event_time)]
-            values += [str(int(is_late)), str(int(is_act)), event_row(event)]
+            values += [str(int(late)), str(int(act)), event_row(event)]
             values += [erasure_mark(identity, event.user_id)]
 
         def append(client: redis.Redis) -> tuple[int, int]:
@@ -307,7 +322,7 @@ class RedisStateStore:
             values = [self._identity, str(after), str(limit), str(PAGE_BYTES)]
             answer = client.register_script(lua.EVENTS_AFTER)([lua.META, lua.EVENTS], values)
             return [
-                (whole_number(number.removesuffix("-0")), late == "1", _numbered(number, row))
+                (whole_number(number.removesuffix("-0")), late == "1", numbered_event(number, row))
                 for number, late, row in triples(answer)
             ]
 
@@ -382,15 +397,3 @@ def _opened(client: redis.Redis, new_identity: str) -> tuple[str, str]:
     keys = [lua.META, lua.EVENTS, lua.EVENT_IDS, lua.ERASED, lua.ITEMS, lua.CHANGES]
     found = listed(client.register_script(lua.OPEN)(keys, [new_identity, FORMAT]), 2)
     return str(found[0]), str(found[1])
-
-
-def _is_act(event: EventRecord, shopper: ShopperKey) -> bool:
-    is_within = shopper.since <= event.event_time < shopper.before
-    return is_within and event.event_type != "impression"
-
-
-def _numbered(number: str, row: str) -> EventRecord:
-    try:
-        return read_event(row)
-    except WrongValueError as error:
-        raise WrongValueError(f"{error} in {lua.EVENTS} at {number}") from error
