@@ -2,16 +2,15 @@
 
 LightGBM keeps the number of threads it may use in one variable of the process. A call that begins
 with one thread and goes on after another call has asked for two writes past the end of its
-buffers, and the process dies. So each call of LightGBM uses one thread, always, and what may use
-more is split by rows here. Fitting, which needs LightGBM's own threads, must have the process to
-itself.
+buffers, and the process dies. So calls that overlap use the same number, that of the first of
+them. Fitting, which is not counted here, must have the process to itself.
 """
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
 from typing import Final
 
 import lightgbm
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROWS_WORTH_A_THREAD: Final = 32
-"""Fewer rows than this for each thread are quicker without handing them over."""
+"""Fewer rows than this for each thread are quicker on fewer threads."""
 
 
 def predict(
@@ -30,22 +29,21 @@ def predict(
     Args:
         booster: the trees.
         values: float32 (m, f), m at least 1.
-        threads: most threads to use; they don't change the scores.
+        threads: to use, unless calls that are under way use another number; they don't change the
+            scores.
 
     Returns:
         float64 (m,).
     """
-    shares = min(threads, len(values) // ROWS_WORTH_A_THREAD)
-    if shares <= 1:
-        return _predict(booster, values)
-    first, *others = np.array_split(values, shares)
-    handed = [_helpers().submit(_predict, booster, other) for other in others]
-    return np.concatenate([_predict(booster, first), *(each.result() for each in handed)])
+    wanted = max(min(threads, len(values) // ROWS_WORTH_A_THREAD), 1)
+    with CALLS.using(wanted) as number:
+        return np.asarray(booster.predict(values, num_threads=number))
 
 
 def contributions(booster: lightgbm.Booster, values: NDArray[np.float32]) -> NDArray[np.float64]:
     """SHAP values of m rows, float64 (m, f + 1); the last column is the base value."""
-    return np.asarray(booster.predict(values, pred_contrib=True, num_threads=1))
+    with CALLS.using(1) as number:
+        return np.asarray(booster.predict(values, pred_contrib=True, num_threads=number))
 
 
 def prepare(booster: lightgbm.Booster) -> None:
@@ -56,10 +54,28 @@ def prepare(booster: lightgbm.Booster) -> None:
     contributions(booster, np.zeros((1, booster.num_feature()), np.float32))
 
 
-def _predict(booster: lightgbm.Booster, values: NDArray[np.float32]) -> NDArray[np.float64]:
-    return np.asarray(booster.predict(values, num_threads=1))
+class _Calls:
+    """The number of threads that all calls under way have in common."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._number = 1
+        self._under_way = 0
+
+    @contextmanager
+    def using(self, wanted: int) -> Iterator[int]:
+        """The number for a call: what is wanted if no other is under way."""
+        with self._lock:
+            if not self._under_way:
+                self._number = wanted
+            self._under_way += 1
+            number = self._number
+        try:
+            yield number
+        finally:
+            with self._lock:
+                self._under_way -= 1
 
 
-@cache
-def _helpers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="ranker")
+CALLS: Final = _Calls()
+"""Calls of LightGBM in this process."""

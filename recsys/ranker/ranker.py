@@ -20,7 +20,6 @@ from recsys.ranker.boosting import (
     boost,
     first_trees,
     read_booster,
-    request_ndcg,
     spread,
 )
 from recsys.ranker.fit_inputs import FitInputs
@@ -60,22 +59,14 @@ class Ranker:
     Attributes:
         names: the feature columns, in the order of the matrix.
         groups: group of each column, for explanations.
-        held_back_ndcg: NDCG@10 on the held-back requests, with LightGBM's gain 2^label - 1;
-            requests without an order to learn are left out.
     """
 
-    def __init__(
-        self,
-        members: Sequence[Member],
-        groups: Mapping[str, str],
-        held_back_ndcg: float,
-    ) -> None:
+    def __init__(self, members: Sequence[Member], groups: Mapping[str, str]) -> None:
         self._members = tuple(members)
         for member in members:
             prediction.prepare(member.booster)
         self.names = tuple(members[0].booster.feature_name())
         self.groups = dict(groups)
-        self.held_back_ndcg = held_back_ndcg
 
     @classmethod
     def fit(cls, inputs: FitInputs, config: RankerConfig, seed: int, threads: int) -> Self:
@@ -96,14 +87,11 @@ class Ranker:
                 "both a taken and a passed-over candidate; each side needs at least one"
             )
         sides, members = Sides.of(learn, judge), []
-        total = np.zeros(len(judge.labels))
         for objective in config.objectives:
             booster = boost(sides, objective, config, seed, threads)
             score = prediction.predict(booster, judge.values, threads)
-            member = Member(objective, booster, 1 / (spread(score, judge) or 1.0))
-            total += member.weight * score
-            members.append(member)
-        return cls(members, inputs.groups, float(request_ndcg(total, judge).mean()))
+            members.append(Member(objective, booster, 1 / (spread(score, judge) or 1.0)))
+        return cls(members, inputs.groups)
 
     @property
     def rounds(self) -> dict[str, int]:
@@ -115,7 +103,7 @@ class Ranker:
         members = [
             replace(member, booster=first_trees(member.booster, rounds)) for member in self._members
         ]
-        return type(self)(members, self.groups, self.held_back_ndcg)
+        return type(self)(members, self.groups)
 
     def predict(self, values: NDArray[np.float32], threads: int = 1) -> NDArray[np.float64]:
         """Scores of m candidates in one call.
@@ -181,7 +169,6 @@ class Ranker:
         schema = {
             "names": self.names,
             "groups": self.groups,
-            "held_back_ndcg": self.held_back_ndcg,
             "weights": {member.objective: member.weight for member in self._members},
         }
         (folder / SCHEMA_FILE).write_text(json.dumps(schema, indent=1), encoding="utf-8")
@@ -196,7 +183,6 @@ class Ranker:
         try:
             schema = json.loads((folder / SCHEMA_FILE).read_text(encoding="utf-8"))
             names, groups = tuple(schema["names"]), dict(schema["groups"])
-            ndcg = float(schema["held_back_ndcg"])
             weights = {str(name): float(weight) for name, weight in schema["weights"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"can't read the ranker in {folder}: {error}") from error
@@ -209,7 +195,7 @@ class Ranker:
             booster = read_booster(folder / f"{Path(objective).name}.txt")
             _require_names(tuple(booster.feature_name()), names)
             members.append(Member(objective, booster, weight))
-        return cls(members, groups, ndcg)
+        return cls(members, groups)
 
     def _check_columns(self, values: NDArray[np.float32]) -> bool:
         """Whether there is any row."""
