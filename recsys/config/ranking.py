@@ -108,7 +108,7 @@ class RankerConfig(Section):
     early_stopping_rounds: int = Field(default=60, ge=1)
     """Rounds without a better held-back NDCG@10 after which boosting stops."""
 
-    learning_rate: float = Field(default=0.05, gt=0)
+    learning_rate: float = Field(default=0.1, gt=0)
     """Shrinkage."""
 
     num_leaves: int = Field(default=31, ge=2)
