@@ -13,9 +13,9 @@ import grpc
 
 from recsys import v1
 from recsys.errors import DeadlineError
-from recsys.recommender import Deadline, RankedList, RecommendRequest
+from recsys.recommender import Deadline, RankedList, RankRequest, RecommendRequest
 from serving.admission import Admission
-from serving.arm_answers import answered
+from serving.arm_answers import ArmAnswer, answered
 from serving.call_watcher import CallWatcher
 from serving.experiments import ExperimentSlot, logged_user
 from serving.impression_log import ImpressionLog, ShownAnswer, ShownItem
@@ -24,7 +24,7 @@ from serving.ranking import Ranker, RankerSlot
 from serving.recent_events import Asked, RecentEvents, degraded_by
 from serving.request_reading import RequestReader
 from serving.response_writing import Card, Response, attribution_token, write_response
-from serving.threads import ThreadPlan
+from serving.threads import Answer, Workers
 from training.process import usable_cores
 
 WAIT: Final = "wait"
@@ -86,8 +86,12 @@ class RecommendationService(v1.RecommendationServiceServicer):
         self._admission = admission
         self._metrics = metrics
         self._recent, self._impressions = log.recent, log.impressions
-        self._threads = ThreadPlan(usable_cores())
+        self._workers = Workers(reader.settings.workers, usable_cores())
         self._clock = clock
+
+    def close(self) -> None:
+        """End the threads; for when no call is under way any more."""
+        self._workers.close()
 
     def Recommend(  # noqa: N802
         self, request: v1.RecommendRequest, context: grpc.ServicerContext
@@ -101,9 +105,13 @@ class RecommendationService(v1.RecommendationServiceServicer):
                 asked = replace(asked, as_of=self._now(*serving.rankers))
             hidden = self._reader.hidden(request)
             token = attribution_token(hidden, serving.versions, asked.as_of, serving.text)
-            with self._turn(context), self._threads.share(), self._timed(serving.arms):
-                until = self._deadline(context)
-                found = answered(asked, serving, token, until, self._with_recent)
+
+            def answer() -> ArmAnswer:
+                with self._timed(serving.arms):
+                    until = self._deadline(context)
+                    return answered(asked, serving, token, until, self._with_recent)
+
+            found = self._scored(context, answer)
             response = self._written(v1.RecommendResponse, found.answer, token, serving.card)
             response.experiment_arm = serving.label
             for item in response.items:
@@ -146,9 +154,12 @@ class RecommendationService(v1.RecommendationServiceServicer):
         """Order the caller's own items."""
         with self._rankers.take() as ranker:
             read = self._reader.rank(request, self._now(ranker))
-            with self._turn(context), self._threads.share():
+
+            def ranked() -> tuple[RankRequest, RankedList]:
                 asked, missing = self._with_recent(read, ranker)
-                answer = degraded_by(missing, ranker.rank(asked, self._deadline(context)))
+                return asked, degraded_by(missing, ranker.rank(asked, self._deadline(context)))
+
+            asked, answer = self._scored(context, ranked)
             token = attribution_token(
                 self._reader.hidden(request), answer.bundle_version, asked.as_of
             )
@@ -162,8 +173,7 @@ class RecommendationService(v1.RecommendationServiceServicer):
         """Find an item's neighbours."""
         with self._rankers.take() as ranker:
             asked = self._reader.similar_items(request)
-            with self._turn(context):
-                answer = ranker.similar_items(asked)
+            answer = self._scored(context, lambda: ranker.similar_items(asked))
             token = attribution_token(request, answer.bundle_version, None)
             return self._written(v1.SimilarItemsResponse, answer, token, ranker.card)
 
@@ -171,12 +181,12 @@ class RecommendationService(v1.RecommendationServiceServicer):
         with self._metrics.stage(RECENT):
             return self._recent.added(read, ranker)
 
-    @contextmanager
-    def _turn(self, context: grpc.ServicerContext) -> Iterator[None]:
+    def _scored(self, context: grpc.ServicerContext, action: Callable[[], Answer]) -> Answer:
+        """What the action makes in a worker's thread, once it is the call's turn."""
         with ExitStack() as held:
             with self._metrics.stage(WAIT):
                 held.enter_context(self._admission.turn(context))
-            yield
+            return self._workers.run(action)
 
     def _written(
         self, kind: type[Response], answer: RankedList, token: str, card: Card

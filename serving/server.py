@@ -120,7 +120,7 @@ class Server:
         self.metrics.registry.register(state)
         store = store and CountedStateStore(store, self.metrics.state_called)
         self._impressions = self._impression_log(store, clock)
-        service = RecommendationService(
+        self._recommendations = RecommendationService(
             Slots(self.rankers, self.experiments),
             RequestReader(settings, names),
             admission,
@@ -128,7 +128,7 @@ class Server:
             ShopperLog(RecentEvents(store, settings.max_recent_events), self._impressions),
             clock,
         )
-        v1.add_RecommendationServiceServicer_to_server(service, self._server)
+        v1.add_RecommendationServiceServicer_to_server(self._recommendations, self._server)
         self._catalogue = None
         if store is not None:
             self._catalogue = self._take_in(store, clock)
@@ -242,6 +242,7 @@ class Server:
         self._server.stop(LAST_WORDS_SECONDS).wait()
         for pool in self._pools:
             pool.shutdown(wait=False)
+        self._recommendations.close()
         if self._catalogue is not None:
             self._catalogue.close()
         if self._impressions is not None:

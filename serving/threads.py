@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
+from typing import TypeVar
 
 import torch
+
+Answer = TypeVar("Answer")
 
 
 class ThreadPlan:
@@ -36,3 +40,31 @@ class ThreadPlan:
         finally:
             with self._lock:
                 self._busy -= 1
+
+
+class Workers:
+    """The threads that score: few, and always the same.
+
+    A thread that computes keeps memory, caches and helper threads of its own. gRPC's threads, of
+    which there is one for each call that waits, compute nothing.
+
+    Args:
+        count: calls that are scored at the same time.
+        cores: that this process may use.
+    """
+
+    def __init__(self, count: int, cores: int) -> None:
+        self._plan = ThreadPlan(cores)
+        self._threads = ThreadPoolExecutor(count, "worker")
+
+    def run(self, action: Callable[[], Answer]) -> Answer:
+        """What the action makes, or raises, in a worker's thread; waits for it."""
+        return self._threads.submit(self._planned, action).result()
+
+    def close(self) -> None:
+        """End the threads, those that score once they are done."""
+        self._threads.shutdown(wait=False)
+
+    def _planned(self, action: Callable[[], Answer]) -> Answer:
+        with self._plan.share():
+            return action()

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import torch
+from shelf_ranker import ShelfRanker
+from shelf_server import running, until
 
-from serving.threads import ThreadPlan
+from recsys.errors import ModelError
+from serving.threads import ThreadPlan, Workers
 from training.process import usable_cores
 
 MINE = len(os.sched_getaffinity(0))
@@ -65,6 +69,30 @@ def test_a_call_that_fails_gives_its_cores_back() -> None:
             with pytest.raises(ValueError, match="broken"):
                 pool.submit(failing, plan).result()
         assert pool.submit(share_of, plan).result() == (2, 2)
+
+
+def test_many_callers_are_scored_in_few_threads_that_end_with_the_server() -> None:
+    used: set[threading.Thread] = set()
+    ranker = ShelfRanker(lambda: used.add(threading.current_thread()))
+    with running(ranker, workers=2, max_waiting_calls=30) as (_, call):
+        used.clear()  # of what it was warmed up in
+        with ThreadPoolExecutor(12) as callers:
+            for answer in [callers.submit(call.recommend, page_size=1) for _ in range(60)]:
+                assert answer.result().items
+        assert 1 <= len(used) <= 2
+    until(lambda: not any(thread.is_alive() for thread in used))
+
+
+def test_a_worker_hands_on_what_goes_wrong_and_goes_on() -> None:
+    workers = Workers(1, 1)
+    with pytest.raises(ModelError, match="broken"):
+        workers.run(lambda: break_with(ModelError("broken")))
+    assert workers.run(lambda: 3) == 3
+    workers.close()
+
+
+def break_with(error: Exception) -> None:
+    raise error
 
 
 def failing(plan: ThreadPlan) -> None:

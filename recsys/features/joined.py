@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recsys.features.inputs import FeatureInputs
 from recsys.features.statistics import NEVER
-from recsys.interactions import DAY_US, EventKind, place_in_run
+from recsys.interactions import DAY_US, EventKind
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -152,15 +152,19 @@ def ratio(part: Floats, whole: Floats) -> Floats:
 
 
 def rank_within(request: Ints, value: Floats) -> Floats:
-    """float32 (m,): 0-based rank of each value in its request, largest first, ties alike."""
-    if not len(request) or request[0] == request[-1]:
-        order = np.argsort(-value, kind="stable")
-    else:
-        order = np.lexsort((-value, request))
-    group, sorted_value = request[order], value[order]
-    new = np.ones(len(order), np.bool_)
-    new[1:] = (np.diff(group) != 0) | (np.diff(sorted_value) != 0)
-    first = np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
+    """float32 (m,): 0-based rank of each value in its request, largest first, ties alike.
+
+    Args:
+        request: int64 (m,), ascending.
+        value: float32 (m,); the rank of a NaN is NaN.
+    """
+    order = np.lexsort((-value, request))
+    sorted_value, place = value[order], np.arange(len(order))
+    starts = np.ones(len(order), np.bool_)
+    starts[1:] = request[1:] != request[:-1]
+    first = np.maximum.accumulate(np.where(starts, place, 0))
+    starts[1:] |= sorted_value[1:] != sorted_value[:-1]
     ranks = np.empty(len(order), np.float32)
-    ranks[order] = place_in_run(group)[first]
-    return np.where(np.isnan(value), np.nan, ranks).astype(np.float32)
+    ranks[order] = np.maximum.accumulate(np.where(starts, place, 0)) - first
+    ranks[np.isnan(value)] = np.nan
+    return ranks
