@@ -24,6 +24,7 @@ from typing import Final
 
 import grpc
 import numpy as np
+import psutil
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import BaseModel
@@ -31,7 +32,7 @@ from pydantic import BaseModel
 from recsys.bundle import Registry
 from serving.bench.machine import Machine, this_machine
 from serving.bench.open_loop import Asking, HealthProbe, Outcome, free_port, quantile_ms, scraped
-from serving.bench.server_process import running_server
+from serving.bench.server_process import ServerProcess, server_process
 
 RINGS: Final = (2, 4, 8)
 MEMORY: Final = "process_resident_memory_bytes"
@@ -86,6 +87,9 @@ class Overload(BaseModel):
     send_lag_p99_ms: float
     """How late the caller itself was."""
 
+    cores: dict[str, float]
+    """Taken under overload, by the server and by this process, which shares the machine with it."""
+
     health: dict[str, int]
     recovered_seconds: float | None
     """From the end of the overload until calls are answered as before; None for never."""
@@ -136,19 +140,27 @@ def recovered(after: Sequence[Outcome], before: Load, ended: float) -> float | N
     return usual
 
 
+def cpu_seconds(server: ServerProcess) -> dict[str, float]:
+    """What server and this process have used so far."""
+    processes = {"server": psutil.Process(server.pid), "caller": psutil.Process()}
+    times = {who: process.cpu_times() for who, process in processes.items()}
+    return {who: time.user + time.system for who, time in times.items()}
+
+
 def measured(
-    options: Options, address: str, metrics_port: int, bundle: Path
+    options: Options, server: ServerProcess, metrics_port: int, bundle: Path
 ) -> tuple[Overload, list[Outcome]]:
     """Drive the server through all phases; the figures, and the calls but for the rings'."""
-    asking = Asking(address, bundle, options.deadline_ms / 1_000, options.seed)
+    asking = Asking(server.address, bundle, options.deadline_ms / 1_000, options.seed)
     asking.in_a_ring(2, 3.0)
     rings = {n: load_of(asking.in_a_ring(n, options.ring), options.ring) for n in RINGS}
     peak = max(load.good_per_second for load in rings.values())
     before = asking.at_rate(peak / 2, options.normal)
     memory = {"before": scraped(metrics_port)[MEMORY]}
-    with HealthProbe(address) as probe:
+    with HealthProbe(server.address) as probe:
+        began, used = time.monotonic(), cpu_seconds(server)
         overload = asking.at_rate(options.times * peak, options.seconds)
-        ended = time.monotonic()
+        ended, used_then = time.monotonic(), cpu_seconds(server)
         memory["after"] = scraped(metrics_port)[MEMORY]
         after = asking.at_rate(peak / 2, options.normal)
     asking.close()
@@ -164,6 +176,7 @@ def measured(
         goodput_share=sum(one.is_good for one in overload) / options.seconds / peak,
         refusals=refusals_of(overload),
         send_lag_p99_ms=quantile_ms(overload, 0.99, lambda one: one.ms - one.own_ms),
+        cores={who: (used_then[who] - used[who]) / (ended - began) for who in used},
         health=dict(probe.statuses),
         recovered_seconds=recovered(after, usual, ended),
         after=load_of(after, options.normal),
@@ -251,8 +264,8 @@ def main() -> int:
     registry = Registry(options.registry)
     bundle = registry.folder(registry.current())
     port = free_port()
-    with running_server(options.registry, "--metrics-port", str(port)) as address:
-        found, outcomes = measured(options, address, port, bundle)
+    with server_process(options.registry, "--metrics-port", str(port)) as server:
+        found, outcomes = measured(options, server, port, bundle)
     options.out.mkdir(parents=True, exist_ok=True)
     text = found.model_dump_json(indent=2)
     (options.out / "overload.json").write_text(text + "\n", encoding="utf-8")
