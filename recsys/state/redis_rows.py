@@ -70,7 +70,11 @@ def read_event(row: object) -> EventRecord:
 
 
 def numbered_event(number: str, row: str) -> EventRecord:
-    """The same; the error names the event's number."""
+    """What `event_row` wrote.
+
+    Raises:
+        WrongValueError: something else; names the event's number.
+    """
     try:
         return read_event(row)
     except WrongValueError as error:
