@@ -32,7 +32,7 @@ def admin_server(
         ConfigurationError: another process has the port.
     """
     with ThreadPoolExecutor(ADMIN_THREADS, "admin") as pool:
-        guard = CallGuard(CallsUnderWay(), pool, lambda _: None, on_end)
+        guard = CallGuard(CallsUnderWay(), pool, pool, lambda _: None, on_end)
         server = grpc.server(pool, interceptors=[guard], options=[("grpc.so_reuseport", 0)])
         v1.add_AdminServiceServicer_to_server(service, server)
         try:

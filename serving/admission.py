@@ -76,12 +76,18 @@ class Admission:
         """Calls that score."""
         return self._busy
 
-    def refusal(self) -> OverloadedError | None:
-        """What a call is to be told that comes now and needs not even be read; None for most."""
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call that comes now would have to wait."""
+        return self._busy >= self._scoring
+
+    def refusal(self, seconds_left: float) -> OverloadedError | None:
+        """What a call that comes now, with so much time left, is told instead of standing in line.
+
+        None for one that may score or wait.
+        """
         with self._lock:
-            if self._busy < self._scoring or len(self._queue) < self._places:
-                return None
-            return self._refused(Refusal.QUEUE_FULL, self._expected_wait())
+            return self._refusal(seconds_left)
 
     @contextmanager
     def turn(self, call: grpc.ServicerContext) -> Iterator[None]:
@@ -107,19 +113,26 @@ class Admission:
         left = call.time_remaining()  # infinite for a call without a deadline
         longest = min(left, self._max_wait_seconds)
         with self._lock:
-            if self._busy < self._scoring:
+            if not self.is_busy:
                 self._busy += 1
                 return
-            expected = self._expected_wait()
-            if len(self._queue) >= self._places:
-                raise self._refused(Refusal.QUEUE_FULL, expected)
-            if expected > min(left * self._max_wait_share, self._max_wait_seconds):
-                raise self._refused(Refusal.WAIT_TOO_LONG, expected)
+            if (refused := self._refusal(left)) is not None:
+                raise refused
             turn = Event()
             self._queue.append(turn)
         if call.add_callback(turn.set):  # a call that ends, however it does, wakes up, too
             turn.wait(longest)
         self._leave_queue(turn, call)
+
+    def _refusal(self, left: float) -> OverloadedError | None:
+        if not self.is_busy:
+            return None
+        expected = self._expected_wait()
+        if len(self._queue) >= self._places:
+            return self._refused(Refusal.QUEUE_FULL, expected)
+        if expected > min(left * self._max_wait_share, self._max_wait_seconds):
+            return self._refused(Refusal.WAIT_TOO_LONG, expected)
+        return None
 
     def _leave_queue(self, turn: Event, call: grpc.ServicerContext) -> None:
         """Return if the turn came; else give the place back and say why it did not."""

@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -31,6 +31,9 @@ UNKNOWN_METHOD: Final = "unknown"
 SUMMARY_SECONDS: Final = 1.0
 """Refusals for overload are logged together, this often at most: they come by the thousand."""
 
+Answering = Callable[[bytes, grpc.ServicerContext], bytes]
+Screening = Callable[[float], OverloadedError | None]
+
 log = serving_log()
 
 
@@ -41,25 +44,30 @@ class CallGuard(Interceptor):
     messages that can't be read, answers that can't be written and methods nobody offers, too.
     Health is answered by threads of its own, is never refused, and is logged only when it fails.
     The log says method, status and duration, never what was asked or for whom.
-    Under overload calls are refused where they come in: they take no thread and are not read.
+    Under overload calls are refused where they come in: they take no thread and are not read, for
+    what refusals take, they take from the calls that are scored.
 
     Args:
         calls: counts all but health checks and streams.
+        threads: run calls that were screened.
         health_threads: run the health service.
-        refusal: what a call of a method is to be told that can't be taken; None for one that can.
+        screen: gives what screens the calls of a method now, None where none are: it is told how
+            many seconds a call has left, and says what to tell a call that can't be taken.
         on_end: told method, status and seconds of every call; of a stream, to its end.
     """
 
     def __init__(
         self,
         calls: CallsUnderWay,
+        threads: Executor,
         health_threads: Executor,
-        refusal: Callable[[str], OverloadedError | None],
+        screen: Callable[[str], Screening | None],
         on_end: Callable[[str, grpc.StatusCode, float], None],
     ) -> None:
         self._calls = calls
-        self._refusal = refusal
+        self._screen = screen
         self._on_end = on_end
+        self._threads = threads
         self._health_threads = health_threads
         self._refusals = _Summary()
 
@@ -70,8 +78,6 @@ class CallGuard(Interceptor):
     ) -> Handler | None:
         """Wrap the method's handler, and offer one for unknown methods."""
         method = handler_call_details.method
-        if (refused := self._refusal(method)) is not None:
-            return _at_once(self._failing(refused, method))
         try:
             handler = continuation(handler_call_details)
         except Exception as error:  # noqa: BLE001
@@ -79,7 +85,10 @@ class CallGuard(Interceptor):
         if handler is None:
             return grpc.stream_stream_rpc_method_handler(self._unknown)
         if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(self._unary(handler, method))
+            answering = self._unary(handler, method)
+            if (refusal := self._screen(method)) is not None:
+                return self._screened(answering, method, refusal)
+            return grpc.unary_unary_rpc_method_handler(answering)
         kind, behaviour = next(
             (kind, behaviour)
             for kind in ("unary_stream", "stream_unary", "stream_stream")
@@ -90,9 +99,39 @@ class CallGuard(Interceptor):
         wrapped: Handler = wrap(guarded, handler.request_deserializer, handler.response_serializer)
         return wrapped
 
-    def _unary(
-        self, handler: Handler, method: str
-    ) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+    def _screened(self, answering: Answering, method: str, refusal: Screening) -> Handler:
+        """A handler that ends a call that is refused in the thread that takes calls in.
+
+        It answers the others as `answering` does. A handler of streams reads no message unless it
+        asks for one; the caller of a method without streams can't tell.
+        """
+
+        def screened(
+            messages: Iterator[bytes],
+            context: grpc.ServicerContext,
+            send: Callable[[bytes | None], None],
+        ) -> None:
+            started = time.perf_counter()
+            if (refused := refusal(context.time_remaining())) is not None:
+                self._end(context, method, started, refused)
+
+            def answer() -> None:
+                with suppress(Exception):  # the context has the status of a call that failed
+                    try:
+                        message = next(messages)
+                    except (StopIteration, grpc.RpcError):
+                        self._end(context, method, started, CallCancelledError("no message came"))
+                    send(answering(message, context))
+                send(None)
+
+            self._threads.submit(answer)
+
+        screened.experimental_non_blocking = True  # type: ignore[attr-defined]
+        screened.experimental_thread_pool = _INLINE  # type: ignore[attr-defined]
+        handler: Handler = grpc.stream_stream_rpc_method_handler(screened)
+        return handler
+
+    def _unary(self, handler: Handler, method: str) -> Answering:
         read = handler.request_deserializer or bytes
         write = handler.response_serializer or bytes
         behaviour: Callable[[Any, Any], Any] = handler.unary_unary  # type: ignore[assignment]
@@ -180,16 +219,6 @@ class _Inline(ThreadPoolExecutor):
 
 
 _INLINE: Final = _Inline(1)
-
-
-def _at_once(failing: Callable[[object, grpc.ServicerContext], NoReturn]) -> Handler:
-    """A handler that ends its call in the thread that takes calls in, before a message is read.
-
-    A handler of streams reads no message unless it asks for one; the caller can't tell.
-    """
-    failing.experimental_thread_pool = _INLINE  # type: ignore[attr-defined]
-    handler: Handler = grpc.stream_unary_rpc_method_handler(failing)
-    return handler
 
 
 class _Summary:

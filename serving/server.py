@@ -15,11 +15,11 @@ from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
 from recsys import v1
-from recsys.errors import ConfigurationError, OverloadedError
+from recsys.errors import ConfigurationError
 from recsys.pseudonyms import Pseudonyms
 from recsys.state import StateStore
 from serving.admission import Admission
-from serving.call_guard import CallGuard
+from serving.call_guard import CallGuard, Screening
 from serving.calls import CallsUnderWay
 from serving.catalog_service import CatalogService
 from serving.counted_store import CountedStateStore
@@ -111,10 +111,10 @@ class Server:
             self.metrics.refused,
         )
 
-        def refusal(method: str) -> OverloadedError | None:
-            return admission.refusal() if method.startswith(SCORED) else None
+        def screen(method: str) -> Screening | None:
+            return admission.refusal if admission.is_busy and method.startswith(SCORED) else None
 
-        guard = CallGuard(self._calls, self._pools[1], refusal, self.metrics.called)
+        guard = CallGuard(self._calls, *self._pools, screen, self.metrics.called)
         self._server = grpc.server(self._pools[0], interceptors=[guard], options=_options(settings))
         state = StateCollector(self._calls, admission, self.rankers, self.experiments, clock)
         self.metrics.registry.register(state)

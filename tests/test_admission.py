@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -13,8 +14,9 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from log_lines import lines
 from shelf_ranker import ShelfRanker
-from shelf_server import running, until, waits
+from shelf_server import Call, running, until, waits
 
 from recsys import v1
 from recsys.errors import CallCancelledError, DeadlineError, OverloadedError
@@ -197,3 +199,63 @@ def test_twice_the_places_means_exactly_the_rest_is_refused() -> None:
 def outcome(answer: Any) -> str:
     error = answer.exception()
     return error.code().name if error else "OK"
+
+
+@pytest.fixture
+def busy() -> Iterator[tuple[ShelfRanker, Call, threading.Event]]:
+    """A server whose one worker is held until the event is set, and whose calls take 0.2 s."""
+    gate = threading.Event()
+    ranker = ShelfRanker()
+    with running(ranker, workers=1) as (_, call), ThreadPoolExecutor(1) as pool:
+        ranker.before_answering = lambda: time.sleep(0.2)
+        call.recommend()
+        ranker.before_answering = lambda: waits(gate)
+        first = pool.submit(call.recommend)
+        until(lambda: len(ranker.asked) == 2)
+        yield ranker, call, gate
+        gate.set()
+        assert first.result().items
+
+
+def raw(call: Call, timeout: float) -> Any:
+    """`Recommend` with a message that can't be read."""
+    method = call.channel.unary_unary("/recsys.v1.RecommendationService/Recommend", bytes, bytes)
+    return method.future(b"\xff" * 8, timeout=timeout)
+
+
+def test_a_call_that_would_wait_too_long_is_refused_unread(
+    busy: tuple[ShelfRanker, Call, threading.Event],
+) -> None:
+    _, call, _ = busy
+    refused = raw(call, timeout=0.3)  # 0.2 s of 0.3
+    assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "grpc-retry-pushback-ms" in dict(refused.trailing_metadata())
+
+
+def test_calls_that_come_while_others_are_scored_end_as_any_other(
+    busy: tuple[ShelfRanker, Call, threading.Event], log: io.StringIO
+) -> None:
+    ranker, call, gate = busy
+    unread = raw(call, timeout=5.0)
+    invalid = call.stub.Recommend.future(v1.RecommendRequest(page_size=-1), timeout=5.0)
+    late = call.stub.Recommend.future(v1.RecommendRequest(), timeout=0.5)
+    left = call.stub.Recommend.future(v1.RecommendRequest(), timeout=5.0)
+    assert unread.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert invalid.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert invalid.details().startswith("page_size")
+    assert late.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    left.cancel()
+    answered = call.stub.Recommend.future(v1.RecommendRequest(page_size=2), timeout=5.0)
+    gate.set()
+    assert len(answered.result().items) == 2
+    until(lambda: any(line.get("code") == "CANCELLED" for line in lines(log)))
+    assert len(ranker.asked) == 3
+
+
+def test_a_caller_who_sends_no_message_is_not_answered(
+    busy: tuple[ShelfRanker, Call, threading.Event],
+) -> None:
+    _, call, _ = busy
+    method = call.channel.stream_unary("/recsys.v1.RecommendationService/Recommend", bytes, bytes)
+    ended = method.future(iter(()), timeout=5.0)
+    assert ended.code() is grpc.StatusCode.CANCELLED

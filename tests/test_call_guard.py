@@ -105,7 +105,7 @@ class Broken(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 @contextmanager
 def broken_server() -> Iterator[grpc.Channel]:
     with ThreadPoolExecutor(2) as pool:
-        guard = CallGuard(CallsUnderWay(), pool, lambda _: None, Metrics().called)
+        guard = CallGuard(CallsUnderWay(), pool, pool, lambda _: None, Metrics().called)
         server = grpc.server(pool, interceptors=[guard])
         server.add_generic_rpc_handlers((Broken(),))
         port = server.add_insecure_port("127.0.0.1:0")
