@@ -53,7 +53,7 @@ class Admission:
         scoring: int,
         waiting: int,
         max_wait_seconds: float,
-        max_wait_share: float = 0.5,
+        max_wait_share: float = 0.4,
         on_refusal: Callable[[Refusal], None] = lambda _: None,
     ) -> None:
         self._scoring = scoring

@@ -61,7 +61,7 @@ class ServerSettings(BaseModel):
     max_wait_seconds: float = Field(default=5.0, gt=0)
     """Longest wait for a worker, also for calls with a later deadline or none."""
 
-    max_wait_share: float = Field(default=0.5, gt=0, le=1)
+    max_wait_share: float = Field(default=0.4, gt=0, le=1)
     """Of the time a call has left, what it may be expected to wait for a worker; a call that would
     wait longer is refused at once with RESOURCE_EXHAUSTED."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import grpc
@@ -57,9 +58,11 @@ def status_of(error: BaseException) -> grpc.Status:
     Its details hold a `google.rpc.Status`, with a `BadRequest` where a field is to blame, and with
     `RetryInfo` where a later call may succeed.
     """
+    if isinstance(error, OverloadedError) and error.retry_after_seconds is not None:
+        return _come_back(str(error), round(1_000 * error.retry_after_seconds))
     for kind, code in CODES:
         if isinstance(error, kind):
-            return _status(code, str(error), _detail(error), _pushback(error))
+            return _status(code, str(error), _detail(error))
     fault_id = uuid.uuid4().hex
     log.error("fault", fault_id=fault_id, error=describe_fault(error))
     if isinstance(error, StateError):
@@ -83,21 +86,17 @@ def _detail(error: RecsysError) -> Message | None:
             field=error.field, description=str(error).removeprefix(f"{error.field}: ")
         )
         return error_details_pb2.BadRequest(field_violations=[violation])
-    if isinstance(error, OverloadedError) and error.retry_after_seconds is not None:
-        delay = Duration()
-        delay.FromMilliseconds(_milliseconds(error.retry_after_seconds))
-        return error_details_pb2.RetryInfo(retry_delay=delay)
     return None
 
 
-def _pushback(error: RecsysError) -> tuple[tuple[str, str], ...]:
-    if isinstance(error, OverloadedError) and error.retry_after_seconds is not None:
-        return ((PUSHBACK, str(_milliseconds(error.retry_after_seconds))),)
-    return ()
-
-
-def _milliseconds(seconds: float) -> int:
-    return round(1_000 * seconds)
+@lru_cache(maxsize=1_024)
+def _come_back(message: str, milliseconds: int) -> grpc.Status:
+    """The status of a refused call; kept, for under overload they go out by the thousand."""
+    delay = Duration()
+    delay.FromMilliseconds(milliseconds)
+    info = error_details_pb2.RetryInfo(retry_delay=delay)
+    pushback = ((PUSHBACK, str(milliseconds)),)
+    return _status(grpc.StatusCode.RESOURCE_EXHAUSTED, message, info, pushback)
 
 
 @dataclass(frozen=True)

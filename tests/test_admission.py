@@ -238,7 +238,7 @@ def test_calls_that_come_while_others_are_scored_end_as_any_other(
     ranker, call, gate = busy
     unread = raw(call, timeout=5.0)
     invalid = call.stub.Recommend.future(v1.RecommendRequest(page_size=-1), timeout=5.0)
-    late = call.stub.Recommend.future(v1.RecommendRequest(), timeout=0.5)
+    late = call.stub.Recommend.future(v1.RecommendRequest(), timeout=0.9)
     left = call.stub.Recommend.future(v1.RecommendRequest(), timeout=5.0)
     assert unread.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert invalid.code() is grpc.StatusCode.INVALID_ARGUMENT

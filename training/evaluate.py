@@ -28,7 +28,7 @@ from training.report_page import evaluation_page
 from training.report_rows import result_rows
 from training.report_systems import EvaluatedRecommender, Served, Shop, scorers
 
-_END_OF_TIME: Final = 2**62
+END_OF_TIME: Final = 2**62
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def evaluate(
     """
     _require_unseen(recommender, options)
     set_up_process(options.threads)
-    shop = _read_shop(dataset, options)
+    shop = read_shop(dataset, options)
     period = _sampled(shop, options)
     periods: dict[Target, NextPeriod] = {
         "all": period,
@@ -151,7 +151,12 @@ def _require_unseen(recommender: EvaluatedRecommender, options: EvaluationOption
         )
 
 
-def _read_shop(folder: Path, options: EvaluationOptions) -> Shop:
+def read_shop(folder: Path, options: EvaluationOptions) -> Shop:
+    """A dataset as evaluation looks at it.
+
+    Raises:
+        DataError: it can't be read.
+    """
     dataset = Dataset(folder)
     events = dataset.scan_events()
     log = InteractionLog.build(dataset.items()["item_id"], events)
@@ -161,7 +166,7 @@ def _read_shop(folder: Path, options: EvaluationOptions) -> Shop:
 
 
 def _sampled(shop: Shop, options: EvaluationOptions) -> NextPeriod:
-    end = _END_OF_TIME if options.end is None else microseconds(options.end)
+    end = END_OF_TIME if options.end is None else microseconds(options.end)
     period = next_period(shop.log, shop.start, end)
     order = np.argsort(shop.user_hashes[period.users])[: options.max_customers]
     return period.take(np.sort(order))

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys.config import Configuration
 from recsys.evaluation import id_hashes
-from recsys.interactions import ItemLists
+from recsys.interactions import InteractionLog, ItemLists
 from recsys.recommender import MEANING, WORDS
 from recsys.retrieval import (
+    Evidence,
     EvidenceReader,
     RetrievalQueries,
     Taste,
@@ -24,6 +26,24 @@ from training.training_data import TrainingData
 
 SHOPPERS: Final = 2_000
 """Shoppers that a prior is fitted to, by seeded hash; those without evidence are left out."""
+
+
+def evidence_at(known: InteractionLog, users: NDArray[np.int64], as_of: int) -> Evidence:
+    """What users (int64 (n,), rows) showed of their tastes before a time, in microseconds.
+
+    Args:
+        known: holds nothing later.
+        users: requests of the evidence.
+        as_of: the time.
+    """
+    asked = RetrievalQueries(
+        known.histories(users),
+        ItemLists.empty(len(users)),
+        np.full(len(users), as_of),
+        shown=known.shown_to(users),
+        searched=known.searches.by(users),
+    )
+    return EvidenceReader.build(known).read(asked)
 
 
 def fit_tastes(
@@ -54,14 +74,7 @@ def fit_tastes(
     known = data.log.before(start)
     hashes = id_hashes(known.user_ids, configuration.seed)
     users = np.argsort(hashes)[:SHOPPERS]
-    asked = RetrievalQueries(
-        known.histories(users),
-        ItemLists.empty(len(users)),
-        np.full(len(users), start),
-        shown=known.shown_to(users),
-        searched=known.searches.by(users),
-    )
-    evidence = EvidenceReader.build(known).read(asked)
+    evidence = evidence_at(known, users, start)
     tastes = {}
     for name, space in spaces.items():
         tastes[name] = Taste(space, TastePrior.fit(space, evidence))

@@ -3,7 +3,7 @@
 from recsys.retrieval.arrivals import NewArrivals
 from recsys.retrieval.co_occurrence import CoOccurrence
 from recsys.retrieval.deep_neighbours import CarriedRows, DeepNeighbours
-from recsys.retrieval.evidence import EvidenceReader
+from recsys.retrieval.evidence import Evidence, EvidenceReader
 from recsys.retrieval.index import VectorIndex
 from recsys.retrieval.lexical import lexical_neighbours
 from recsys.retrieval.nearness import VectorNearness, WordNearness
@@ -29,6 +29,7 @@ __all__ = [
     "CoOccurrence",
     "CoOccurrenceSource",
     "DeepNeighbours",
+    "Evidence",
     "EvidenceReader",
     "ItemNeighbours",
     "NewArrivals",

@@ -140,7 +140,7 @@ class Taste:
             bend = np.maximum(chance * (1 - chance), SMALLEST_CURVATURE) * weight
             curvature = (table.T * bend) @ table + precision
             slope = table.T @ (weight * (label - chance)) - precision @ (mode - prior)
-            mode = mode + linalg.solve(curvature, slope, assume_a="pos")
+            mode = mode + _solved(curvature, slope)
         return mode, curvature
 
     def _known(self, evidence: Evidence, request: int) -> tuple[Floats, Floats, Floats, Floats]:
@@ -236,3 +236,14 @@ class Tastes:
         weights = self.weights(queries) if queries.tastes is None else queries.tastes
         sizes = [taste.space.dimensions for taste in self.spaces.values()]
         return np.split(weights, np.cumsum(sizes)[:-1], axis=1)
+
+
+def _solved(curvature: Floats, slope: Floats) -> Floats:
+    """What the positive definite (d, d) maps to (d,).
+
+    LAPACK's own routine: `linalg.solve` holds Python's global lock and takes three times as long.
+    """
+    _, step, wrong = linalg.lapack.sposv(curvature, slope)
+    if wrong:
+        raise linalg.LinAlgError("the curvature of a taste is not positive definite")
+    return np.asarray(step, np.float32)

@@ -91,6 +91,11 @@ class SimulatedShop:
         """The shoppers' ids by row, sorted."""
         return self._behaviour.shoppers.user_ids
 
+    @property
+    def item_features(self) -> NDArray[np.float32]:
+        """float32 (items, features), in the order of `item_ids`: what tastes are about."""
+        return self._behaviour.catalogue.features
+
     def items(self, until_day: int | None = None) -> pl.DataFrame:
         """The `items` table (`created_at` says from when an item is there).
 
