@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import StrEnum
 from threading import Event, Lock
-from typing import Final
+from typing import Any, Final, Generic, TypeVar
 
 import grpc
 
 from recsys.errors import CallCancelledError, DeadlineError, OverloadedError
+from serving.threads import Workers
 
 MIN_PUSHBACK_SECONDS: Final = 0.05
 """Shortest time that a refused caller is asked to wait."""
 
 _NEWEST: Final = 0.1
 """Weight of the latest call in the moving average of how long calls take."""
+
+Answer = TypeVar("Answer")
 
 
 class Refusal(StrEnum):
@@ -32,6 +34,47 @@ class Refusal(StrEnum):
     CANCELLED_IN_QUEUE = "cancelled_in_queue"
 
 
+class _Place(Generic[Answer]):
+    """A call's place in the queue, and what becomes of it.
+
+    Args:
+        action: makes the answer, or raises.
+
+    Attributes:
+        awake: set when there is an answer; may be set before, to look whether one is still due.
+    """
+
+    def __init__(self, action: Callable[[], Answer]) -> None:
+        self._action = action
+        self._done = Event()
+        self._error: BaseException | None = None
+        self.awake = Event()
+
+    def act(self) -> None:
+        """Make the answer, in a worker's thread."""
+        try:
+            self._answer = self._action()
+        except BaseException as error:  # noqa: BLE001
+            self._error = error
+        self._done.set()
+        self.awake.set()
+
+    def answer(self) -> Answer:
+        """Wait for the answer; once.
+
+        An error is handed out and not kept: its traceback leads back here, and in a cycle all that
+        the action had made would stay until the garbage collector comes.
+        """
+        self._done.wait()
+        error, self._error = self._error, None
+        if error is None:
+            return self._answer
+        try:
+            raise error
+        finally:
+            del error
+
+
 class Admission:
     """Lets a limited number of calls score, a limited number wait, and refuses the others at once.
 
@@ -40,7 +83,8 @@ class Admission:
     is time to ask another server: workers are for answers that somebody still waits for.
 
     Args:
-        scoring: calls that score at the same time.
+        workers: score, each a call at a time.
+        scoring: number of workers.
         waiting: calls that wait for their turn.
         max_wait_seconds: longest wait, also for calls with a later deadline or none.
         max_wait_share: of the time a call has left, what it may be expected to wait; the rest is
@@ -50,12 +94,14 @@ class Admission:
 
     def __init__(
         self,
+        workers: Workers,
         scoring: int,
         waiting: int,
         max_wait_seconds: float,
         max_wait_share: float = 0.4,
         on_refusal: Callable[[Refusal], None] = lambda _: None,
     ) -> None:
+        self._workers = workers
         self._scoring = scoring
         self._places = waiting
         self._max_wait_seconds = max_wait_seconds
@@ -63,7 +109,7 @@ class Admission:
         self._on_refusal = on_refusal
         self._lock = Lock()
         self._busy = 0
-        self._queue: deque[Event] = deque()
+        self._queue: deque[_Place[Any]] = deque()
         self._usual_seconds = 0.0
 
     @property
@@ -89,9 +135,10 @@ class Admission:
         with self._lock:
             return self._refusal(seconds_left)
 
-    @contextmanager
-    def turn(self, call: grpc.ServicerContext) -> Iterator[None]:
-        """Hold a worker; a call that was cancelled or expired while it waited never gets one.
+    def scored(self, call: grpc.ServicerContext, action: Callable[[], Answer]) -> Answer:
+        """What the action makes, or raises, in a worker's thread once it is the call's turn.
+
+        A call that was cancelled or expired while it waited never gets one.
 
         Raises:
             OverloadedError: all places are taken, or the wait is or would be too long; says when to
@@ -99,30 +146,29 @@ class Admission:
             DeadlineError: the call's time ran out before its turn.
             CallCancelledError: the caller gave up before its turn.
         """
-        self._wait(call)
-        started = time.monotonic()
-        try:
-            self._require_wanted(call)
-            yield
-            self._learn(time.monotonic() - started)
-        finally:
-            self._hand_over()
-
-    def _wait(self, call: grpc.ServicerContext) -> None:
-        """Return holding a worker, or raise."""
         left = call.time_remaining()  # infinite for a call without a deadline
-        longest = min(left, self._max_wait_seconds)
+        place = _Place(lambda: self._timed(call, action))
         with self._lock:
-            if not self.is_busy:
-                self._busy += 1
-                return
+            waits = self.is_busy
             if (refused := self._refusal(left)) is not None:
                 raise refused
-            turn = Event()
-            self._queue.append(turn)
-        if call.add_callback(turn.set):  # a call that ends, however it does, wakes up, too
-            turn.wait(longest)
-        self._leave_queue(turn, call)
+            if waits:
+                self._queue.append(place)
+            else:
+                self._busy += 1
+        if not waits:
+            self._workers.start(place.act, self._following)
+        elif call.add_callback(place.awake.set):  # a call that ends, however it does, wakes up, too
+            place.awake.wait(min(left, self._max_wait_seconds))
+        self._leave_queue(place, call)
+        return place.answer()
+
+    def _timed(self, call: grpc.ServicerContext, action: Callable[[], Answer]) -> Answer:
+        self._require_wanted(call)
+        started = time.monotonic()
+        answer = action()
+        self._learn(time.monotonic() - started)
+        return answer
 
     def _refusal(self, left: float) -> OverloadedError | None:
         if not self.is_busy:
@@ -134,12 +180,12 @@ class Admission:
             return self._refused(Refusal.WAIT_TOO_LONG, expected)
         return None
 
-    def _leave_queue(self, turn: Event, call: grpc.ServicerContext) -> None:
+    def _leave_queue(self, place: _Place[Any], call: grpc.ServicerContext) -> None:
         """Return if the turn came; else give the place back and say why it did not."""
         with self._lock:
-            if turn not in self._queue:
+            if place not in self._queue:
                 return
-            self._queue.remove(turn)
+            self._queue.remove(place)
             expected = self._expected_wait()
         self._require_wanted(call)
         raise self._refused(Refusal.WAIT_TOO_LONG, expected)
@@ -152,12 +198,13 @@ class Admission:
             self._on_refusal(Refusal.CANCELLED_IN_QUEUE)
             raise CallCancelledError("the caller gave up before its turn")
 
-    def _hand_over(self) -> None:
+    def _following(self) -> Callable[[], None] | None:
+        """The next call's, for a worker that is done; None leaves the worker to calls to come."""
         with self._lock:
             if self._queue:
-                self._queue.popleft().set()
-            else:
-                self._busy -= 1
+                return self._queue.popleft().act
+            self._busy -= 1
+            return None
 
     def _expected_wait(self) -> float:
         """Seconds until one more call in the queue would get its turn."""

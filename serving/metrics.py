@@ -155,7 +155,11 @@ class Metrics:
         try:
             yield
         finally:
-            self._stages.labels(stage).observe(time.perf_counter() - started)
+            self.took(stage, time.perf_counter() - started)
+
+    def took(self, stage: str, seconds: float) -> None:
+        """A stage took so long."""
+        self._stages.labels(stage).observe(seconds)
 
     def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
         return Histogram(f"recsys_{name}", text, labels, buckets=SECONDS, registry=self.registry)

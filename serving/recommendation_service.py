@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -14,7 +14,7 @@ import grpc
 from recsys import v1
 from recsys.errors import DeadlineError
 from recsys.recommender import Deadline, RankedList, RankRequest, RecommendRequest
-from serving.admission import Admission
+from serving.admission import Admission, Answer
 from serving.arm_answers import ArmAnswer, answered
 from serving.call_watcher import CallWatcher
 from serving.experiments import ExperimentSlot, logged_user
@@ -24,8 +24,6 @@ from serving.ranking import Ranker, RankerSlot
 from serving.recent_events import Asked, RecentEvents, degraded_by
 from serving.request_reading import RequestReader
 from serving.response_writing import Card, Response, attribution_token, write_response
-from serving.threads import Answer, Workers
-from training.process import usable_cores
 
 WAIT: Final = "wait"
 RECENT: Final = "recent_events"
@@ -86,12 +84,7 @@ class RecommendationService(v1.RecommendationServiceServicer):
         self._admission = admission
         self._metrics = metrics
         self._recent, self._impressions = log.recent, log.impressions
-        self._workers = Workers(reader.settings.workers, usable_cores())
         self._clock = clock
-
-    def close(self) -> None:
-        """End the threads; for when no call is under way any more."""
-        self._workers.close()
 
     def Recommend(  # noqa: N802
         self, request: v1.RecommendRequest, context: grpc.ServicerContext
@@ -183,10 +176,13 @@ class RecommendationService(v1.RecommendationServiceServicer):
 
     def _scored(self, context: grpc.ServicerContext, action: Callable[[], Answer]) -> Answer:
         """What the action makes in a worker's thread, once it is the call's turn."""
-        with ExitStack() as held:
-            with self._metrics.stage(WAIT):
-                held.enter_context(self._admission.turn(context))
-            return self._workers.run(action)
+        came = time.perf_counter()
+
+        def begin() -> Answer:
+            self._metrics.took(WAIT, time.perf_counter() - came)
+            return action()
+
+        return self._admission.scored(context, begin)
 
     def _written(
         self, kind: type[Response], answer: RankedList, token: str, card: Card

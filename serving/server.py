@@ -37,7 +37,8 @@ from serving.recommendation_service import RecommendationService, ShopperLog, Sl
 from serving.request_reading import RequestReader
 from serving.settings import ServerSettings
 from serving.stop_signals import StopSignals
-from training.process import release_freed_memory
+from serving.threads import Workers
+from training.process import release_freed_memory, usable_cores
 
 SERVICE: Final = "recsys.v1.RecommendationService"
 SCORED: Final = f"/{SERVICE}/"
@@ -103,7 +104,9 @@ class Server:
         self._services = (SERVICE, *(STATE_SERVICES if store else ()))
         self._readiness = Readiness(self._services, self._pools[1])
         self.metrics = Metrics()
+        self._workers = Workers(settings.workers, usable_cores())
         admission = Admission(
+            self._workers,
             settings.workers,
             settings.max_waiting_calls,
             settings.max_wait_seconds,
@@ -242,7 +245,7 @@ class Server:
         self._server.stop(LAST_WORDS_SECONDS).wait()
         for pool in self._pools:
             pool.shutdown(wait=False)
-        self._recommendations.close()
+        self._workers.close()
         if self._catalogue is not None:
             self._catalogue.close()
         if self._impressions is not None:

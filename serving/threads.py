@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
-from typing import TypeVar
 
 import torch
 
-Answer = TypeVar("Answer")
+Action = Callable[[], None]
 
 
 class ThreadPlan:
@@ -57,14 +56,23 @@ class Workers:
         self._plan = ThreadPlan(cores)
         self._threads = ThreadPoolExecutor(count, "worker")
 
-    def run(self, action: Callable[[], Answer]) -> Answer:
-        """What the action makes, or raises, in a worker's thread; waits for it."""
-        return self._threads.submit(self._planned, action).result()
+    def start(self, action: Action, following: Callable[[], Action | None]) -> None:
+        """Run an action in a worker's thread, then those that `following` gives, until it has none.
+
+        Between two of them no other thread has to wake up.
+
+        Args:
+            action: must not raise.
+            following: gives the next action, if there is one.
+        """
+        self._threads.submit(self._work, action, following)
 
     def close(self) -> None:
         """End the threads, those that score once they are done."""
         self._threads.shutdown(wait=False)
 
-    def _planned(self, action: Callable[[], Answer]) -> Answer:
-        with self._plan.share():
-            return action()
+    def _work(self, action: Action | None, following: Callable[[], Action | None]) -> None:
+        while action is not None:
+            with self._plan.share():
+                action()
+            action = following()

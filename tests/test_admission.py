@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, cast
 
 import grpc
@@ -16,12 +19,13 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from log_lines import lines
 from shelf_ranker import ShelfRanker
-from shelf_server import Call, running, until, waits
+from shelf_server import Call, raising, running, until, waits
 
 from recsys import v1
-from recsys.errors import CallCancelledError, DeadlineError, OverloadedError
+from recsys.errors import CallCancelledError, DeadlineError, ModelError, OverloadedError
 from serving.admission import MIN_PUSHBACK_SECONDS, Admission, Refusal
 from serving.client import RecommendationClient
+from serving.threads import Workers
 
 
 class Caller:
@@ -48,21 +52,29 @@ class Caller:
             callback()
 
 
+class Arrays:
+    """What a failed call had made."""
+
+
 class Desk:
     """An admission, and calls that hold their turn until they are let go."""
 
     def __init__(self, pool: ThreadPoolExecutor, **settings: Any) -> None:
         self.refused: Counter[Refusal] = Counter()
         given = {"scoring": 1, "waiting": 2, "max_wait_seconds": 30.0, **settings}
-        self.admission = Admission(**given, on_refusal=lambda why: self.refused.update([why]))
+        self.admission = Admission(
+            Workers(given["scoring"], 1), **given, on_refusal=lambda why: self.refused.update([why])
+        )
         self.served: list[Caller] = []
         self.done = threading.Event()
         self._pool = pool
 
     def serve(self, caller: Caller) -> None:
-        with self.admission.turn(cast("grpc.ServicerContext", caller)):
+        def score() -> None:
             self.served.append(caller)
             waits(self.done)
+
+        self.admission.scored(cast("grpc.ServicerContext", caller), score)
 
     def queue(self, caller: Caller) -> Any:
         waiting, busy = self.admission.waiting, self.admission.scoring
@@ -118,6 +130,34 @@ def test_a_call_that_ended_before_it_came_takes_no_turn() -> None:
         assert (desk.served, desk.admission.scoring) == ([], 0)
 
 
+def test_what_goes_wrong_reaches_the_call_and_the_worker_goes_on() -> None:
+    admission = Admission(Workers(1, 1), 1, 2, 30.0)
+    caller = cast("grpc.ServicerContext", Caller())
+    with pytest.raises(ModelError, match="broken"):
+        admission.scored(caller, raising(ModelError("broken")))
+    assert admission.scored(caller, lambda: 3) == 3
+
+
+def test_an_answered_call_leaves_no_garbage() -> None:
+    """Under overload a traceback that waits for the collector would hold a call's arrays."""
+    admission = Admission(Workers(1, 1), 1, 2, 30.0)
+    caller = cast("grpc.ServicerContext", Caller())
+    large: list[weakref.ref[Arrays]] = []
+
+    def fail() -> None:
+        held = Arrays()
+        large.append(weakref.ref(held))
+        raise ModelError("broken")
+
+    gc.disable()
+    try:
+        with suppress(ModelError):
+            admission.scored(caller, fail)
+        until(lambda: large[0]() is None)
+    finally:
+        gc.enable()
+
+
 def test_a_full_queue_refuses_with_a_time_to_come_back() -> None:
     with ThreadPoolExecutor(3) as pool:
         desk = Desk(pool)
@@ -134,6 +174,7 @@ def test_a_call_that_would_wait_too_long_is_refused_when_it_comes() -> None:
     with ThreadPoolExecutor(4) as pool:
         desk = Desk(pool, waiting=9)
         first = desk.queue(Caller())
+        until(lambda: bool(desk.served))
         time.sleep(0.2)  # what a call takes
         desk.done.set()
         first.result(5)
@@ -238,17 +279,17 @@ def test_calls_that_come_while_others_are_scored_end_as_any_other(
     ranker, call, gate = busy
     unread = raw(call, timeout=5.0)
     invalid = call.stub.Recommend.future(v1.RecommendRequest(page_size=-1), timeout=5.0)
-    late = call.stub.Recommend.future(v1.RecommendRequest(), timeout=0.9)
+    late = call.stub.Recommend.future(v1.RecommendRequest(), timeout=1.5)
     left = call.stub.Recommend.future(v1.RecommendRequest(), timeout=5.0)
     assert unread.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert invalid.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert invalid.details().startswith("page_size")
     assert late.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     left.cancel()
+    until(lambda: any(line.get("code") == "CANCELLED" for line in lines(log)))
     answered = call.stub.Recommend.future(v1.RecommendRequest(page_size=2), timeout=5.0)
     gate.set()
     assert len(answered.result().items) == 2
-    until(lambda: any(line.get("code") == "CANCELLED" for line in lines(log)))
     assert len(ranker.asked) == 3
 
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,6 @@ import torch
 from shelf_ranker import ShelfRanker
 from shelf_server import running, until
 
-from recsys.errors import ModelError
 from serving.threads import ThreadPlan, Workers
 from training.process import usable_cores
 
@@ -83,16 +83,28 @@ def test_many_callers_are_scored_in_few_threads_that_end_with_the_server() -> No
     until(lambda: not any(thread.is_alive() for thread in used))
 
 
-def test_a_worker_hands_on_what_goes_wrong_and_goes_on() -> None:
-    workers = Workers(1, 1)
-    with pytest.raises(ModelError, match="broken"):
-        workers.run(lambda: break_with(ModelError("broken")))
-    assert workers.run(lambda: 3) == 3
+def test_a_worker_goes_from_one_action_to_the_next_in_one_thread() -> None:
+    workers = Workers(2, 2)
+    used: list[threading.Thread] = []
+    shares: list[int] = []
+    ended = threading.Event()
+
+    def act() -> None:
+        used.append(threading.current_thread())
+        shares.append(torch.get_num_threads())
+
+    def following() -> Callable[[], None] | None:
+        if len(used) < 3:
+            return act
+        ended.set()
+        return None
+
+    workers.start(act, following)
+    assert ended.wait(5)
     workers.close()
-
-
-def break_with(error: Exception) -> None:
-    raise error
+    assert len(used) == 3
+    assert len(set(used)) == 1
+    assert shares == [2, 2, 2]
 
 
 def failing(plan: ThreadPlan) -> None:
