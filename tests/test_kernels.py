@@ -80,12 +80,16 @@ class MakesKernels(TextScorer):
     now: ClassVar[float] = 0.0
 
     def scores(
-        self, shoppers: ShopperTexts, candidates: Candidates, advance: Advance | None = None
+        self,
+        shoppers: ShopperTexts,
+        candidates: Candidates,
+        advance: Advance | None = None,
+        before_chunk: Callable[[], None] | None = None,
     ) -> NDArray[np.float32]:
         kernel = self.precision, candidates.item.tobytes()
         MakesKernels.now += {"bf16": 1, "fp32": 2}[self.precision] + 10 * (kernel not in self.made)
         self.made.add(kernel)
-        return super().scores(shoppers, candidates, advance)
+        return super().scores(shoppers, candidates, advance, before_chunk)
 
 
 def test_what_is_done_once_is_not_measured(scorer: TextScorer) -> None:

@@ -23,6 +23,12 @@ from recsys.text.shopper_side import MASKED, ShopperSide
 _ROWS_OF_HEAD: Final = 16
 """The head's rows are filled up to a multiple: fewer take other kernels, which round otherwise."""
 
+_ROWS_OF_LAYER: Final = 64
+_SHARED_KEYS: Final = 16
+"""A layer's rows and the keys that candidates share are filled up to multiples: oneDNN makes, and
+keeps, a kernel for each shape that comes, and with every request's own a server holds half a
+gigabyte of them."""
+
 
 @dataclass(frozen=True)
 class _Layer:
@@ -88,21 +94,28 @@ class JoinedLayers:
         """
         if len(states) == 0:
             return self._nobody(states.shape[1])
-        states = states.to(self._device, self._dtype)
+        states = self._filled(states)
         shared = texts.exists & (texts.within < self._segment_max_tokens)
         shared, texts = shared.nonzero().squeeze(1).to(self._device), texts.to(self._device)
         segment = texts.text[shared]
         keys, values, biases = [], [], []
         for layer in self._layers:
             query, key, value = layer.heads(states)
-            keys.append(key[None, :, shared])
-            values.append(value[None, :, shared])
-            biases.append(layer.key_biases[None, :, None, kind, segment])
+            bias = layer.key_biases[:, None, kind, segment]
+            unused = -len(shared) % _SHARED_KEYS
+            keys.append(functional.pad(key[None, :, shared], (0, 0, 0, unused)))
+            values.append(functional.pad(value[None, :, shared], (0, 0, 0, unused)))
+            biases.append(functional.pad(bias[None], (0, unused), value=MASKED))
             context = _attended(query, key, value, texts)
             states = finish_layer(layer.block, context, states)
         vectors = functional.normalize(texts.mean(states), dim=-1)
         present = torch.ones(1, len(vectors), dtype=torch.bool, device=self._device)
         return ShopperSide(keys, values, biases, vectors[None], present)
+
+    def _filled(self, states: Tensor) -> Tensor:
+        """States (n, d) in the dtype of scoring, and rows of zeros that belong to no text."""
+        own = states.to(self._device, self._dtype)
+        return functional.pad(own, (0, 0, 0, -len(own) % _ROWS_OF_LAYER))
 
     def _nobody(self, size: int) -> ShopperSide:
         """The side of a shopper without texts: no keys, and a vector that is not there."""
@@ -120,7 +133,7 @@ class JoinedLayers:
             texts: the candidates, at least one.
             shopper: of one request.
         """
-        states, texts = states.to(self._device, self._dtype), texts.to(self._device)
+        states, texts = self._filled(states), texts.to(self._device)
         for depth, layer in enumerate(self._layers):
             context = _attended(*layer.heads(states), texts, _shared(shopper, depth))
             states = finish_layer(layer.block, context, states)
