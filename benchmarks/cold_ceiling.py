@@ -67,13 +67,9 @@ def learnt(
     known = data.log.before(start)
     some = np.argsort(id_hashes(known.user_ids, seed))[:SHOPPERS]
     taste = Taste(space, TastePrior.fit(space, evidence_at(known, some, start)))
-    of_user, of_item = (
-        {name: row for row, name in enumerate(ids)}
-        for ids in (data.log.user_ids, data.log.item_ids)
-    )
-    asked = np.array([of_user[name] for name in users])
+    asked = np.array([data.log.user_rows[name] for name in users])
     weights = taste.weights(evidence_at(data.log, asked, data.until))
-    return weights @ space.item_points[[of_item[name] for name in items]].T
+    return weights @ space.item_points[[data.log.item_rows[name] for name in items]].T
 
 
 def main() -> int:

@@ -47,7 +47,7 @@ SCORED: Final = f"/{SERVICE}/"
 STATE_SERVICES: Final = ("recsys.v1.EventService", "recsys.v1.CatalogService")
 """Those that need a state store."""
 SPARE_THREADS: Final = 4
-"""Beside those of admitted calls, so that refusals never wait."""
+"""Beside those of admitted calls, for requests that are refused once they are read."""
 
 HEALTH_THREADS: Final = 2
 IDS_AS_THEY_ARE: Final = Pseudonyms()
