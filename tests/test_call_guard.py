@@ -135,9 +135,7 @@ def test_a_caller_who_leaves_a_stream_is_no_fault(log: io.StringIO) -> None:
         stream.cancel()
         until(lambda: bool(lines(log)))
         gate.set()
-    (line,) = lines(log)
-    assert line["event"] == "call"
-    assert line["code"] in ("CANCELLED", "OK")  # gRPC may first tell that the messages ended
+    assert [line["code"] for line in lines(log)] == ["CANCELLED"]
 
 
 def test_health_of_a_service_nobody_offers_is_not_found(log: io.StringIO) -> None:
