@@ -190,7 +190,7 @@ def _total(events: pl.LazyFrame) -> tuple[int, int]:
     time = pl.col("event_time").dt.epoch("us")
     row = pl.struct(*(name for name in read if name in present), time).hash(2)
     rows = events.select(id=pl.col("event_id").hash(1), row=row, time=time)
-    once = rows.group_by("id").agg(pl.col("row").min(), pl.col("time").max())
-    found = once.select(pl.col("row").sum(), pl.col("time").max()).collect(engine="streaming")
-    total, last = found.row(0)
-    return int(total or 0), int(last or 0)
+    found = rows.collect(engine="streaming")
+    if found["id"].n_unique() < found.height:
+        found = found.group_by("id").agg(pl.col("row").min(), pl.col("time").max())
+    return int(found["row"].sum() or 0), int(found["time"].max() or 0)

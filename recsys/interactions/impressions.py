@@ -182,14 +182,16 @@ def first_clicks(shown: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:
         shown: impressions in order of time, numbered in the column `impression`.
         clicks: clicks and views, each shopper's in order of time.
     """
-    numbered = clicks.with_row_index("click")
     shown = shown.join(clicks, on=["user", "item"], how="semi", maintain_order="left")
     anonymous = pl.all_horizontal(pl.col(KEYS).is_null())
-    matches = [_last_shown(shown, numbered, key) for key in KEYS]
-    matches.append(_last_shown(shown, numbered.filter(anonymous)))
+    left = clicks.with_row_index("click")
+    matches = []
+    for key in KEYS:
+        matches.append(_last_shown(shown, left, key))
+        left = left.join(matches[-1], on="click", how="anti", maintain_order="left")
+    matches.append(_last_shown(shown, left.filter(anonymous)))
     return (
         pl.concat(matches)
-        .unique("click", keep="first", maintain_order=True)
         .group_by("impression")
         .agg(click_time=pl.col("event_time").min())
         .sort("impression")

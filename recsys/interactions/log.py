@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from recsys.interactions.event_columns import optional_column, row_of
+from recsys.interactions.event_columns import distinct, optional_column, row_of
 from recsys.interactions.histories import EventKind, Histories
 from recsys.interactions.impressions import CLICK_TYPES, Impressions, ShownItems
 from recsys.interactions.searches import Searches
@@ -197,7 +197,7 @@ def _numbered(items: pl.Series, events: pl.LazyFrame) -> pl.DataFrame:
     """Event rows with item rows, kinds and baskets as integers, in the log's order."""
     present = events.collect_schema().names()
     session = optional_column(present, "session_id", pl.String())
-    return (
+    rows = (
         events.filter(pl.col("event_type").cast(pl.String) != "impression")
         .select(
             "event_id",
@@ -211,12 +211,14 @@ def _numbered(items: pl.Series, events: pl.LazyFrame) -> pl.DataFrame:
             row_of("item_id", items).alias("item"),
         )
         .drop_nulls("item")
+        .collect(engine="streaming")
         .sort("user_id", "event_time", "event_id", "item", "event_type")
-        .unique("event_id", keep="first", maintain_order=True)
+    )
+    return (
+        distinct(rows, "event_id")
         .with_columns(
             kind=pl.col("event_type").replace_strict(KIND_OF_EVENT_TYPE, return_dtype=pl.UInt8),
             session=pl.coalesce("session_id", pl.col("event_time").dt.epoch("s").cast(pl.String)),
         )
         .with_columns(basket=pl.struct("user_id", "session").rank("dense").cast(pl.Int32))
-        .collect(engine="streaming")
     )

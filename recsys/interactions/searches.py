@@ -43,9 +43,8 @@ class Searches:
         query = optional_column(events.collect_schema().names(), "query", pl.String())
         time = pl.col("event_time").cast(pl.Datetime("us", "UTC"))
         found = (
-            events.select(
-                row_of("user_id", users).alias("user"), query.str.strip_chars(), time=time
-            )
+            events.filter(query.is_not_null())
+            .select(row_of("user_id", users).alias("user"), query.str.strip_chars(), time=time)
             .filter((pl.col("query") != "") & pl.col("user").is_not_null())
             .group_by("user", "query", day=pl.col("time").dt.date())
             .agg(pl.col("time").min())

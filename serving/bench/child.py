@@ -17,8 +17,9 @@ from recsys.errors import UnavailableError
 Found = TypeVar("Found")
 Arguments = ParamSpec("Arguments")
 _KIB_A_MIB: Final = 1024
-_NOTHING_RETAINED: Final = ("_RJEM_MALLOC_CONF", "retain:false")
-"""For polars' allocator: address space of freed memory, which it keeps, would count as used."""
+_POLARS_ALLOCATOR: Final = "_RJEM_MALLOC_CONF"
+_NOTHING_RETAINED: Final = "retain:false"
+"""Address space of freed memory, which polars' allocator keeps, would count as used."""
 
 
 class Apart(NamedTuple, Generic[Found]):
@@ -52,7 +53,7 @@ def run_apart(
         UnavailableError: the process ended or ran out of memory before the job was done.
     """
     spawn = multiprocessing.get_context("spawn")
-    os.environ.setdefault(*_NOTHING_RETAINED)
+    os.environ[_POLARS_ALLOCATOR] = _with_nothing_retained(os.environ.get(_POLARS_ALLOCATOR))
     with ProcessPoolExecutor(1, spawn, _limit_memory, (limit_mib,)) as pool:
         try:
             return pool.submit(_watched, partial(job, *arguments, **named)).result()
@@ -76,6 +77,12 @@ def resident_mib(field: str = "VmRSS", status: Path | None = None) -> float:
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) / _KIB_A_MIB
     return float("nan")
+
+
+def _with_nothing_retained(settings: str | None) -> str:
+    """The allocator's settings, which polars itself makes where it is imported, and ours."""
+    kept = [one for one in (settings or "").split(",") if one and one != _NOTHING_RETAINED]
+    return ",".join([*kept, _NOTHING_RETAINED])
 
 
 def _limit_memory(limit_mib: int | None) -> None:
