@@ -162,16 +162,21 @@ class CallGuard(Interceptor):
                 answers = behaviour(asked, context, *send)
             except BaseException as error:  # noqa: BLE001
                 self._end(context, method, started, error)
-            return answers if send or answers is None else each(answers, context, started)
+            return answers if send or answers is None else each(answers, asked, context, started)
 
         def each(
-            answers: Iterator[object], context: grpc.ServicerContext, started: float
+            answers: Iterator[object], asked: object, context: grpc.ServicerContext, started: float
         ) -> Iterator[object]:
             try:
                 yield from answers
             except Exception as error:  # noqa: BLE001
                 self._end(context, method, started, error)
-            self._ended(method, grpc.StatusCode.OK, started)
+
+            def ended() -> None:
+                self._ended(method, _code_after(asked), started)
+
+            if not context.add_callback(ended):  # it is over already
+                ended()
 
         return guarded
 
@@ -243,6 +248,22 @@ class _Summary:
 def _code(context: Any) -> grpc.StatusCode:
     """What a handler set that returned; the method is missing in grpc's stubs."""
     return context.code() or grpc.StatusCode.OK
+
+
+def _code_after(asked: object) -> grpc.StatusCode:
+    """How a stream ended that was answered to its end, once it is over.
+
+    Of a caller who leaves, gRPC may say first that there are no more messages; the next time it
+    is asked for one, it tells.
+    """
+    try:
+        if isinstance(asked, Iterator):
+            next(asked)
+    except grpc.RpcError:
+        return grpc.StatusCode.CANCELLED
+    except StopIteration:
+        pass
+    return grpc.StatusCode.OK
 
 
 def _read(read: Callable[[bytes], Any], message: bytes) -> Any:
