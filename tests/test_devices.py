@@ -27,7 +27,7 @@ from recsys.text import (
     usable_device,
 )
 from recsys.text.joined_layers import JoinedLayers
-from recsys.text.length_groups import LengthGroups
+from recsys.text.token_rows import TokenRows
 
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 with_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA device")
@@ -64,8 +64,8 @@ def test_a_scoring_pass_stays_on_its_device(tiny_bert: Path, segments: int) -> N
     layers = JoinedLayers(model_of(tiny_bert, "two_part"), torch.bfloat16, "meta")
     starts = torch.cumsum(LENGTHS, 0) - LENGTHS
     states = torch.zeros(int(LENGTHS.sum()), 32, dtype=torch.float16)
-    shopper = LengthGroups.of(starts[:segments], LENGTHS[:segments])
-    items = LengthGroups.of(starts, LENGTHS)
+    shopper = TokenRows.of(starts[:segments], LENGTHS[:segments])
+    items = TokenRows.of(starts, LENGTHS)
     side = layers.shopper_side(states[shopper.place], shopper, int(ShopperTextKind.HISTORY))
     logits = layers.logits(states[items.place], items, side)
     assert logits.shape == (len(LENGTHS), 2)

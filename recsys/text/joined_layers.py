@@ -17,8 +17,8 @@ from transformers.models.bert.modeling_bert import BertLayer
 
 from recsys.text.bert import finish_layer
 from recsys.text.cross_encoder import CrossEncoder
-from recsys.text.length_groups import LengthGroup, LengthGroups
 from recsys.text.shopper_side import MASKED, ShopperSide
+from recsys.text.token_rows import TokenRows
 
 _ROWS_OF_HEAD: Final = 16
 """The head's rows are filled up to a multiple: fewer take other kernels, which round otherwise."""
@@ -57,12 +57,10 @@ class _Layer:
         weight, bias, key_biases = (part.to(device, dtype) for part in (weight, bias, key_biases))
         return cls(own, (weight, bias), key_biases)
 
-    def heads(self, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values (heads, n, d / heads) of states (n, d)."""
+    def projected(self, states: Tensor) -> Tensor:
+        """Queries, keys and values (n, 3, heads, d / heads) of states (n, d)."""
         heads = len(self.key_biases)
-        joined = functional.linear(states, *self.projection).view(len(states), 3, heads, -1)
-        query, key, value = joined.permute(1, 2, 0, 3).contiguous()
-        return query, key, value
+        return functional.linear(states, *self.projection).view(len(states), 3, heads, -1)
 
 
 class JoinedLayers:
@@ -84,7 +82,7 @@ class JoinedLayers:
         self._dtype = dtype
 
     @torch.inference_mode()
-    def shopper_side(self, states: Tensor, texts: LengthGroups, kind: int) -> ShopperSide:
+    def shopper_side(self, states: Tensor, texts: TokenRows, kind: int) -> ShopperSide:
         """Read the segments of one request to the top; see `CrossEncoder.shopper_side`.
 
         Args:
@@ -95,18 +93,19 @@ class JoinedLayers:
         if len(states) == 0:
             return self._nobody(states.shape[1])
         states = self._filled(states)
-        shared = texts.exists & (texts.within < self._segment_max_tokens)
-        shared, texts = shared.nonzero().squeeze(1).to(self._device), texts.to(self._device)
+        shared = (texts.within < self._segment_max_tokens).nonzero().squeeze(1).to(self._device)
+        texts = texts.to(self._device)
         segment = texts.text[shared]
         keys, values, biases = [], [], []
         for layer in self._layers:
-            query, key, value = layer.heads(states)
+            joined = layer.projected(states)
+            key, value = joined[shared, 1:].permute(1, 2, 0, 3)
             bias = layer.key_biases[:, None, kind, segment]
             unused = -len(shared) % _SHARED_KEYS
-            keys.append(functional.pad(key[None, :, shared], (0, 0, 0, unused)))
-            values.append(functional.pad(value[None, :, shared], (0, 0, 0, unused)))
+            keys.append(functional.pad(key[None], (0, 0, 0, unused)))
+            values.append(functional.pad(value[None], (0, 0, 0, unused)))
             biases.append(functional.pad(bias[None], (0, unused), value=MASKED))
-            context = _attended(query, key, value, texts)
+            context = _attended(joined, texts)
             states = finish_layer(layer.block, context, states)
         vectors = functional.normalize(texts.mean(states), dim=-1)
         present = torch.ones(1, len(vectors), dtype=torch.bool, device=self._device)
@@ -125,7 +124,7 @@ class JoinedLayers:
         return ShopperSide(nothing, nothing, nothing, vectors, present)
 
     @torch.inference_mode()
-    def logits(self, states: Tensor, texts: LengthGroups, shopper: ShopperSide) -> Tensor:
+    def logits(self, states: Tensor, texts: TokenRows, shopper: ShopperSide) -> Tensor:
         """Raw logits float32 (k, 2) of k candidates; see `CrossEncoder.score`.
 
         Args:
@@ -135,7 +134,7 @@ class JoinedLayers:
         """
         states, texts = self._filled(states), texts.to(self._device)
         for depth, layer in enumerate(self._layers):
-            context = _attended(*layer.heads(states), texts, _shared(shopper, depth))
+            context = _attended(layer.projected(states), texts, _shared(shopper, depth))
             states = finish_layer(layer.block, context, states)
         items = functional.normalize(texts.mean(states), dim=-1)
         count = len(items)
@@ -152,39 +151,36 @@ def _shared(shopper: ShopperSide, depth: int) -> tuple[Tensor, Tensor, Tensor] |
 
 
 def _attended(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    texts: LengthGroups,
-    shared: tuple[Tensor, Tensor, Tensor] | None = None,
+    joined: Tensor, texts: TokenRows, shared: tuple[Tensor, Tensor, Tensor] | None = None
 ) -> Tensor:
     """Each row attends to its own text and to `shared` keys, values and biases: (n, d).
 
-    Columns of the scores: shared tokens, then the own text's from its first, then unused ones, so
-    that a row's sums don't depend on the other texts.
+    What is a text's own is computed on the grid of `texts`, what is shared on the rows. Columns of
+    the scores: shared tokens, then the own text's from its first, then unused ones, so that a
+    row's sums don't depend on the other texts.
+
+    Args:
+        joined: (n, 3, heads, d / heads), queries, keys and values; rows beyond those of `texts`
+            get something finite.
+        texts: whose tokens the first rows are.
+        shared: of one request.
     """
-    length = shared[0].shape[1] if shared else 0
-    scores = query.new_full((*query.shape[:2], length + texts.longest), MASKED)
-    context = torch.zeros_like(query)
+    cell = functional.pad(texts.cell, (0, len(joined) - len(texts.cell)))
+    lines = joined.index_select(0, texts.row).unflatten(0, texts.is_token.shape)
+    grid = lines.permute(2, 3, 0, 1, 4).contiguous()
+    scores = grid[0] @ grid[1].transpose(2, 3)
+    scores.masked_fill_(~texts.is_token[:, None], MASKED)
+    scores = scores.flatten(1, 2).index_select(1, cell)
     if shared:
-        scores[..., :length] = torch.baddbmm(shared[2], query, shared[0].transpose(1, 2))
-    for group in texts.groups:
-        own = _by_text(query, group) @ _by_text(key, group).transpose(2, 3)
-        if group.mask is not None:
-            own = own.masked_fill(~group.mask[:, None, :], MASKED)
-        scores[:, group.rows, length : length + group.width] = own.flatten(1, 2)
-    weights = scores.softmax(-1)
+        query = joined[:, 0].transpose(0, 1)
+        to_shared = torch.baddbmm(shared[2], query, shared[0].transpose(1, 2))
+        weights = torch.cat([to_shared, scores], dim=-1).softmax(-1)
+    else:
+        weights = scores.softmax(-1)
+    own = weights[..., -texts.width :].index_select(1, texts.row)
+    own = own.unflatten(1, texts.is_token.shape) @ grid[2]
+    context = own.flatten(1, 2).index_select(1, cell)
     if shared:
-        context = torch.bmm(weights[..., :length], shared[1])
-    for group in texts.groups:
-        own = weights[:, group.rows, length : length + group.width]
-        own = own.unflatten(1, (-1, group.width)) @ _by_text(value, group)
-        context[:, group.rows] += own.flatten(1, 2)
-    joined: Tensor = context.transpose(0, 1).flatten(1)
-    return joined
-
-
-def _by_text(part: Tensor, group: LengthGroup) -> Tensor:
-    """Rows (heads, n, size) of a group's texts as (heads, texts, width, size)."""
-    split: Tensor = part[:, group.rows].unflatten(1, (-1, group.width))
-    return split
+        context += torch.bmm(weights[..., : -texts.width], shared[1])
+    rows: Tensor = context.transpose(0, 1).flatten(1)
+    return rows

@@ -19,8 +19,8 @@ from transformers.models.bert.modeling_bert import BertLayer
 
 from recsys.text.bert import finish_layer, full_precision, mean_pool, split_heads
 from recsys.text.head import SimilarityHead
-from recsys.text.length_groups import LengthGroup, LengthGroups
 from recsys.text.shopper_side import MASKED, ShopperSide, ShopperTokens, on_grid
+from recsys.text.token_rows import TokenRows
 
 _ITEM: Final = -1
 _CELLS_PER_PASS: Final = 1 << 19
@@ -117,36 +117,27 @@ class PlainLayers:
         self._dtype = dtype
 
     @torch.inference_mode()
-    def shopper_side(self, states: Tensor, texts: LengthGroups, kind: int) -> ShopperSide:
+    def shopper_side(self, states: Tensor, texts: TokenRows, kind: int) -> ShopperSide:
         """The tokens of one request's segments; see `JoinedLayers.shopper_side`."""
-        kept = texts.exists & (texts.within < self._segment_max_tokens)
+        kept = texts.within < self._segment_max_tokens
         segment = texts.text[kept][None].to(self._device)
         read = states[kept][None].to(self._device, self._dtype)
         exists = torch.ones_like(segment, dtype=torch.bool)
-        segments = len(texts.order)
+        segments = texts.texts
         present = torch.full((1, max(segments, 1)), segments > 0, device=self._device)
         tokens = ShopperTokens(read, segment, exists, torch.tensor([kind], device=self._device))
         return ShopperSide([], [], [], read.new_zeros(*present.shape, 0), present, tokens)
 
     @torch.inference_mode()
-    def logits(self, states: Tensor, texts: LengthGroups, shopper: ShopperSide) -> Tensor:
+    def logits(self, states: Tensor, texts: TokenRows, shopper: ShopperSide) -> Tensor:
         """Raw logits float32 (k, 2) of k candidates; see `JoinedLayers.logits`."""
         states, texts = states.to(self._device, self._dtype), texts.to(self._device)
-        found = torch.empty(len(texts.order), 2, device=self._device)
-        done = 0
-        for group in texts.groups:
-            own = texts.order[done : done + (group.rows.stop - group.rows.start) // group.width]
-            found[own] = self._of_group(states[group.rows], group, shopper)
-            done += len(own)
-        return found
-
-    def _of_group(self, states: Tensor, group: LengthGroup, shopper: ShopperSide) -> Tensor:
-        states = states.unflatten(0, (-1, group.width))
-        whole = torch.ones(states.shape[:2], dtype=torch.bool, device=self._device)
-        mask = whole if group.mask is None else group.mask
-        length = group.width + (shopper.tokens.states.shape[1] if shopper.tokens else 0)
+        lines, mask = states[texts.row].unflatten(0, texts.is_token.shape), texts.is_token
+        length = texts.width + (shopper.tokens.states.shape[1] if shopper.tokens else 0)
         pairs = max(_CELLS_PER_PASS // length**2, 1)
-        parts = zip(states.split(pairs), mask.split(pairs), strict=True)
+        parts = zip(
+            lines[: texts.texts].split(pairs), mask[: texts.texts].split(pairs), strict=True
+        )
         return torch.cat([self._pass.logits(one[None], of[None], shopper)[0] for one, of in parts])
 
 

@@ -17,13 +17,13 @@ from recsys.text.cross_encoder import CrossEncoder
 from recsys.text.devices import Device
 from recsys.text.encode import Advance, Precision, batches_by_length, encode_states
 from recsys.text.joined_layers import JoinedLayers
-from recsys.text.length_groups import LengthGroups
 from recsys.text.pair_scores import PairScores
 from recsys.text.plain_pass import PlainLayers
 from recsys.text.remembered_sides import DEFAULT_CAPACITY, RememberedSides
 from recsys.text.render import ShopperTexts
 from recsys.text.shopper_side import ShopperSide
 from recsys.text.tables import ItemStates, StateTable, TokenTable
+from recsys.text.token_rows import TokenRows
 
 TOKENS_PER_CHUNK: Final = 2_048
 _DTYPES: Final = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -155,7 +155,7 @@ class TextScorer:
         for chunk in batches_by_length(self.states.lengths_of(rows), TOKENS_PER_CHUNK):
             if before_chunk:
                 before_chunk()
-            logits[chunk] = self._layers.logits(*_grouped(self.states, rows[chunk]), side).cpu()
+            logits[chunk] = self._layers.logits(*_read(self.states, rows[chunk]), side).cpu()
         result: NDArray[np.float32] = logits.numpy()
         return result
 
@@ -170,7 +170,7 @@ class TextScorer:
         if len(rows) and int(rows[0]) >= items:
             table = self._query_states(shoppers.queries[int(rows[0]) - items])
             rows = torch.zeros(1, dtype=torch.int64)
-        return self._layers.shopper_side(*_grouped(table, rows), int(shoppers.kind[request]))
+        return self._layers.shopper_side(*_read(table, rows), int(shoppers.kind[request]))
 
     def _query_states(self, query: str) -> StateTable:
         tokens = TokenTable.build(self.tokenizer, [query], self.query_max_tokens)
@@ -182,7 +182,7 @@ class TextScorer:
         )
 
 
-def _grouped(table: ItemStates, rows: torch.Tensor) -> tuple[torch.Tensor, LengthGroups]:
-    """The states of the texts `rows` by length, and where they are."""
-    groups = LengthGroups.of(table.offsets[rows], table.lengths_of(rows))
-    return table.at(groups.place), groups
+def _read(table: ItemStates, rows: torch.Tensor) -> tuple[torch.Tensor, TokenRows]:
+    """The states of the texts `rows`, and where they are."""
+    tokens = TokenRows.of(table.offsets[rows], table.lengths_of(rows))
+    return table.at(tokens.place), tokens
