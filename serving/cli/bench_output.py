@@ -44,4 +44,4 @@ def table_of(title: str, *columns: str) -> Table:
 
 def show_line(text: str) -> None:
     """A line under a table."""
-    RESULTS.print(text, style="dim", highlight=False)
+    RESULTS.print(text, style="dim", highlight=False, markup=False)
