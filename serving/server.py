@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 
 from recsys import v1
 from recsys.errors import ConfigurationError
+from recsys.mapped_arrays import release_pages
 from recsys.pseudonyms import Pseudonyms
 from recsys.state import StateStore
 from serving.admission import Admission
@@ -201,6 +202,7 @@ class Server:
         self.metrics.loaded(well=True)
         gc.collect()
         release_freed_memory()
+        release_pages()
         gc.freeze()
         return ranker
 

@@ -10,6 +10,7 @@ from functools import cached_property
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("recsys.errors", "recsys.disk"),
+    ("recsys.mapped_arrays",),
     ("recsys.config", "recsys.pseudonyms", "recsys.tables"),
     ("recsys.interactions",),
     (

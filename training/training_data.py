@@ -193,4 +193,5 @@ def _total(events: pl.LazyFrame) -> tuple[int, int]:
     found = rows.collect(engine="streaming")
     if found["id"].n_unique() < found.height:
         found = found.group_by("id").agg(pl.col("row").min(), pl.col("time").max())
-    return int(found["row"].sum() or 0), int(found["time"].max() or 0)
+    total, last = found.select(pl.col("row").sum(), pl.col("time").max()).row(0)
+    return int(total or 0), int(last or 0)

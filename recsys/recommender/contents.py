@@ -17,11 +17,11 @@ from recsys.bundle.log_files import LOG, load_log, save_log
 from recsys.config import Configuration
 from recsys.errors import BundleCorruptError, ModelError
 from recsys.interactions import InteractionLog
+from recsys.mapped_arrays import map_arrays
 from recsys.page import MerchandisingRules
 from recsys.ranker import RankerTier, TieredRanker, load_tiers
 from recsys.recommender.catalogue import Catalogue
 from recsys.recommender.deadline import Clock
-from recsys.recommender.mapped_arrays import map_arrays
 from recsys.recommender.texts import TextModels
 from recsys.recommender.upkeep import Upkeep
 from recsys.retrieval import (

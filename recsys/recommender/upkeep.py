@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from recsys.bundle import load_json, save_arrays, save_json
 from recsys.config import Configuration
 from recsys.errors import BundleCorruptError
-from recsys.recommender.mapped_arrays import map_arrays
+from recsys.mapped_arrays import map_arrays
 from recsys.retrieval import DeepNeighbours, ItemNeighbours, WordCounts, WordModel
 
 FORMAT: Final = 1

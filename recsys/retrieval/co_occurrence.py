@@ -9,12 +9,12 @@ from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from scipy import sparse
 
-from recsys.errors import ModelError
+from recsys.errors import BundleCorruptError, ModelError
 from recsys.interactions import Candidates, EventKind, InteractionLog, place_in_run
+from recsys.mapped_arrays import map_arrays
 from recsys.retrieval.factors import ItemFactors
 from recsys.retrieval.item_regression import NEXT_HALF_LIFE_DAYS, ease, next_items
 from recsys.retrieval.neighbours import Entries, ItemNeighbours
@@ -98,11 +98,11 @@ class CoOccurrence:
             ModelError: the file is missing, damaged or not such a file.
         """
         try:
-            arrays = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise ModelError(f"can't read the co-occurrence tables {path}: {error}") from error
+            arrays = map_arrays(path)
+        except BundleCorruptError as error:
+            raise ModelError(f"can't read the co-occurrence tables: {error}") from error
         tables = {t: ItemNeighbours.from_arrays(arrays, f"{t}.") for t in _TABLES}
-        vectors = arrays.get("factors", np.zeros(0, np.float32))
+        vectors = arrays.get("factors", np.zeros(0)).astype(np.float32, copy=False)
         if vectors.ndim != MATRIX or {t.items for t in tables.values()} != {len(vectors)}:
             raise ModelError(f"{path}: the tables and factors are of different items; train again")
         return cls(factors=ItemFactors(vectors), **tables)

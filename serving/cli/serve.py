@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -92,6 +93,8 @@ def serve(  # noqa: PLR0913, PLR0917
     Example: recsys serve --registry shop/registry --port 50051
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's core logs plain text beside the JSON
+    for unused in ("pandas", "pyarrow"):  # LightGBM imports what it finds of them: 50 MiB
+        sys.modules.setdefault(unused, None)  # type: ignore[arg-type]
     from recsys.bundle import PublicKey, Registry  # noqa: PLC0415
     from recsys.pseudonyms import Pseudonyms  # noqa: PLC0415
     from serving.following import following  # noqa: PLC0415
