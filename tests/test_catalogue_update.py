@@ -279,3 +279,9 @@ def test_updated_contents_are_saved_and_read_back(
     assert_same(again, updated)
     further = change_to(everything(items, rng), trained_shop, 6)
     assert_same(CatalogueUpdate(again, further).apply(), from_nothing(contents, further))
+
+
+def test_a_loaded_bundle_holds_one_list_of_ids(contents: Contents) -> None:
+    ids = contents.catalogue.item_ids
+    assert contents.log.item_ids is ids
+    assert contents.texts.index.item_ids is ids

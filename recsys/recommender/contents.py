@@ -138,7 +138,16 @@ class Contents:
             rules=_load_rules(folder / MERCHANDISING),
         )
         contents.check()
-        return contents
+        return contents.with_ids_shared()
+
+    def with_ids_shared(self) -> Self:
+        """The same; all that names the items in the same order holds one list of their ids."""
+        ids, log, texts = self.catalogue.item_ids, self.log, self.texts
+        if log.item_ids == ids:
+            log = replace(log, item_ids=ids)
+        if texts.index.item_ids == ids:
+            texts = replace(texts, index=replace(texts.index, item_ids=ids))
+        return replace(self, log=log, texts=texts)
 
     def on_this_machine(self, clock: Clock) -> Self:
         """The same contents, scoring in the precision that is fastest here if the settings let it.
