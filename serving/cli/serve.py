@@ -93,8 +93,7 @@ def serve(  # noqa: PLR0913, PLR0917
     Example: recsys serve --registry shop/registry --port 50051
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's core logs plain text beside the JSON
-    for unused in ("pandas", "pyarrow"):  # LightGBM imports what it finds of them: 50 MiB
-        sys.modules.setdefault(unused, None)  # type: ignore[arg-type]
+    _leave_out_unused()
     from recsys.bundle import PublicKey, Registry  # noqa: PLC0415
     from recsys.pseudonyms import Pseudonyms  # noqa: PLC0415
     from serving.following import following  # noqa: PLC0415
@@ -128,6 +127,12 @@ def serve(  # noqa: PLR0913, PLR0917
     with closing(store_to_serve(state or str(registry / STATE), chosen)) as store:
         served = partial(following, registry=bundles, settings=chosen, bundle=bundle)
         serve_until_stopped(chosen, served, _say_ready, store, names)
+
+
+def _leave_out_unused() -> None:
+    """Let LightGBM do without what it imports where it is installed: 50 MiB of memory."""
+    for name in ("pandas", "pyarrow"):
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
 
 
 def _say_ready(address: str, version: str) -> None:
