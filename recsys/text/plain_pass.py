@@ -132,12 +132,11 @@ class PlainLayers:
     def logits(self, states: Tensor, texts: TokenRows, shopper: ShopperSide) -> Tensor:
         """Raw logits float32 (k, 2) of k candidates; see `JoinedLayers.logits`."""
         states, texts = states.to(self._device, self._dtype), texts.to(self._device)
-        lines, mask = states[texts.row].unflatten(0, texts.is_token.shape), texts.is_token
+        mask = texts.is_token[: texts.texts]
+        lines = states[texts.row].unflatten(0, texts.is_token.shape)[: texts.texts]
         length = texts.width + (shopper.tokens.states.shape[1] if shopper.tokens else 0)
         pairs = max(_CELLS_PER_PASS // length**2, 1)
-        parts = zip(
-            lines[: texts.texts].split(pairs), mask[: texts.texts].split(pairs), strict=True
-        )
+        parts = zip(lines.split(pairs), mask.split(pairs), strict=True)
         return torch.cat([self._pass.logits(one[None], of[None], shopper)[0] for one, of in parts])
 
 
