@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("recsys.errors", "recsys.disk"),
+    ("recsys.errors", "recsys.disk", "recsys.turns"),
     ("recsys.mapped_arrays",),
     ("recsys.config", "recsys.pseudonyms", "recsys.tables"),
     ("recsys.interactions",),

@@ -32,6 +32,7 @@ from recsys.text import (
     sample_seconds,
 )
 from recsys.text.encode import Advance, Precision
+from recsys.text.joined_layers import JoinedLayers
 from recsys.text.kernels import RUNS
 
 TITLES = [f"{colour} {thing}" for colour in ("red", "blue", "gold") for thing in ("mug", "lamp")]
@@ -114,8 +115,8 @@ def test_full_precision_ranks_like_half_precision(scorer: TextScorer) -> None:
     half, full = (
         replace(scorer, precision=one, pair_scores=PairScores(0)) for one in ("bf16", "fp32")
     )
-    weights = {layer.projection[0].dtype for layer in full._layers._layers}  # type: ignore[union-attr]
-    assert weights == {torch.float32}
+    assert isinstance(full._layers, JoinedLayers)
+    assert {weight.dtype for weight in full._layers.weights} == {torch.float32}
     rough, exact = (one.scores(shopper, candidates)[:, 0] for one in (half, full))
     order = np.argsort(-exact)
     assert np.diff(exact[order]).min() < -0.05

@@ -152,6 +152,41 @@ def test_a_shopper_is_read_once(scorer: TextScorer, monkeypatch: pytest.MonkeyPa
     assert not fresh.has_read(side)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("capacity", [1, 2, 1000])
+def test_texts_that_other_shoppers_had_change_no_score(
+    scorer: TextScorer, precision: Precision, capacity: int
+) -> None:
+    either = replace(scorer, precision=precision, pair_scores=PairScores(0), remembered_shoppers=0)
+    warm, cold = (replace(either, remembered_texts=texts) for texts in (capacity, 0))
+    for context in ([3, 50, 7, 3], [50, 90], [], [90, 3, 50], [8, 9], [3, 8, 7, 2]):
+        side = shoppers([context], [""])
+        found, expected = (one.scores(side, candidates(EVERYTHING)) for one in (warm, cold))
+        np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+
+
+def test_a_text_of_several_shoppers_is_read_once(
+    scorer: TextScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if scorer.model.shape.attention == "plain":
+        pytest.skip("there a text's vector depends on the candidate")
+    fresh = replace(scorer, pair_scores=PairScores())
+    wanted: list[int] = []
+    side_of = fresh._layers.shopper_side
+
+    def counted(states: torch.Tensor, texts: Any, kind: int, known: torch.Tensor) -> Any:
+        wanted.append(int(known[:, 0].isnan().sum()))
+        return side_of(states, texts, kind, known)
+
+    monkeypatch.setattr(fresh._layers, "shopper_side", counted)
+    contexts = ([3, 50, 7], [50, 90, 3], [90, 7])
+    for context in contexts:
+        fresh.read_shoppers(shoppers([context], [""]))
+    fresh.forget()
+    fresh.read_shoppers(shoppers([contexts[0]], [""]))
+    assert wanted == [3, 1, 0, 3]
+
+
 def test_shoppers_not_asked_for_longest_are_read_again() -> None:
     sides = RememberedSides(capacity=2)
     read: list[bytes] = []

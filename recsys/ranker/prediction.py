@@ -17,6 +17,8 @@ import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.turns import TURNS
+
 ROWS_WORTH_A_THREAD: Final = 32
 """Fewer rows than this for each thread are quicker on fewer threads."""
 
@@ -36,7 +38,7 @@ def predict(
         float64 (m,).
     """
     wanted = max(min(threads, len(values) // ROWS_WORTH_A_THREAD), 1)
-    with CALLS.using(wanted) as number:
+    with TURNS.left(), CALLS.using(wanted) as number:
         return np.asarray(booster.predict(values, num_threads=number))
 
 

@@ -45,6 +45,7 @@ from recsys.recommender.similar_items import similar_items
 from recsys.recommender.watching import Watcher
 from recsys.state import ItemChange
 from recsys.text import PairScoreCounts
+from recsys.turns import TURNS
 
 Advance = Callable[[int], None]
 STALE_BUNDLE: Final = "stale_bundle"
@@ -186,13 +187,14 @@ class Recommender:
         own = len(request.item_ids) if isinstance(request, RankRequest) else None
         write = "explain" if request.explain else "answer"
         times.require(deadline, {"retrieve": 1, **self._cascade.least(own), write: 1})
-        with times.measured("retrieve", 1, deadline):
-            asked, compose = find()
-        self._tell(deadline.watcher, request, asked[2])
-        until = deadline.but(times.expected({write: 1}))
-        ranking = self._ranked(asked, until, ranked_by, nearest_only=own is None)
-        with times.measured(write, 1, deadline):
-            answer = self._answers([request], ranking, compose)[0]
+        with TURNS.taken():
+            with times.measured("retrieve", 1, deadline):
+                asked, compose = find()
+            self._tell(deadline.watcher, request, asked[2])
+            until = deadline.but(times.expected({write: 1}))
+            ranking = self._ranked(asked, until, ranked_by, nearest_only=own is None)
+            with times.measured(write, 1, deadline):
+                answer = self._answers([request], ranking, compose)[0]
         lost = (QUERY_FAILED,) if request.query and not asked[0].queries[0] else ()
         return replace(answer, degraded=answer.degraded + lost)
 

@@ -30,6 +30,7 @@ from recsys.text.bert import (
     embed_tokens,
     finish_layer,
     freeze_below,
+    full_precision,
     layer_count,
     layers,
     mean_pool,
@@ -185,7 +186,8 @@ class CrossEncoder(nn.Module):
         total = tokens.new_zeros(b * k, tokens.shape[-1], dtype=torch.float32)
         total = total.index_add(0, place // t, tokens.float())
         item = functional.normalize(total.view(b, k, -1) / count, dim=-1)
-        logits: Tensor = self.head(item, shopper.vectors, shopper.present)
+        with full_precision(item.device):
+            logits: Tensor = self.head(item, shopper.vectors, shopper.present)
         return logits
 
     def plain_pass(self) -> PlainPass:

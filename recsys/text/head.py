@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recsys.text.bert import full_precision
 from recsys.text.shopper_side import MASKED
 
 
@@ -23,6 +22,9 @@ class SimilarityHead(nn.Module):
     """Large, so that one learning rate suits the weights and the biases."""
 
     SHARPNESS = 10.0
+    MASKED = MASKED
+
+    __constants__ = ("SCALE", "SHARPNESS", "MASKED")
 
     def __init__(self, hidden: int, max_segments: int) -> None:
         super().__init__()
@@ -38,21 +40,18 @@ class SimilarityHead(nn.Module):
             self.appeal.weight.zero_()
 
     def forward(self, item: Tensor, vectors: Tensor, present: Tensor) -> Tensor:
-        """Logits float32 (b, k, 2), always computed in full precision.
+        """Logits float32 (b, k, 2); for where autocast is off, see `full_precision`.
 
         Args:
             item: float32 (b, k, d), pooled items.
             vectors: float32 (b, s, d), pooled segments; zero where there is none.
             present: bool (b, s), which segments exist.
         """
-        with full_precision(item.device):
-            return self._logits(item, vectors, present.unsqueeze(1))
-
-    def _logits(self, item: Tensor, vectors: Tensor, present: Tensor) -> Tensor:
+        present = present.unsqueeze(1)
         cosine = item @ vectors.transpose(1, 2)
         best = cosine.masked_fill(~present, -1.0).amax(-1).masked_fill(~present.any(-1), 0.0)
-        soft = (_weights(self.SHARPNESS * cosine, present) * cosine).sum(-1)
-        recent = _weights(self.recency[: cosine.shape[-1]].expand_as(present), present)
+        soft = (self._weights(self.SHARPNESS * cosine, present) * cosine).sum(-1)
+        recent = self._weights(self.recency[: cosine.shape[-1]].expand_as(present), present)
         count = present.sum(-1, keepdim=True).clamp(min=1)
         profile = recent @ vectors * count**self.growth
         matched = (self.metric(item) @ self.metric(profile).transpose(1, 2)).squeeze(-1)
@@ -60,8 +59,7 @@ class SimilarityHead(nn.Module):
         logits: Tensor = self.SCALE * compared + self.appeal(item)
         return logits
 
-
-def _weights(logits: Tensor, present: Tensor) -> Tensor:
-    """Softmax over the present segments; all zero where there are none."""
-    weights = logits.masked_fill(~present, MASKED).softmax(-1)
-    return weights * present
+    def _weights(self, logits: Tensor, present: Tensor) -> Tensor:
+        """Softmax over the present segments; all zero where there are none."""
+        weights = logits.masked_fill(~present, self.MASKED).softmax(-1)
+        return weights * present

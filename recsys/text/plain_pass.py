@@ -85,9 +85,10 @@ class PlainPass:
         item = mean_pool(together[:, :, :t], mask)
         vectors = _pooled_segments(together[:, :, t:], tokens, shopper.present)
         present = _for_each(shopper.present, k)
-        logits: Tensor = self.head(
-            item.view(b * k, 1, size), vectors.flatten(0, 1), present.flatten(0, 1)
-        )
+        with full_precision(item.device):
+            logits: Tensor = self.head(
+                item.view(b * k, 1, size), vectors.flatten(0, 1), present.flatten(0, 1)
+            )
         return logits.view(b, k, 2)
 
     def cast(self, dtype: torch.dtype, device: str) -> Self:
@@ -117,8 +118,14 @@ class PlainLayers:
         self._dtype = dtype
 
     @torch.inference_mode()
-    def shopper_side(self, states: Tensor, texts: TokenRows, kind: int) -> ShopperSide:
-        """The tokens of one request's segments; see `JoinedLayers.shopper_side`."""
+    def shopper_side(
+        self, states: Tensor, texts: TokenRows, kind: int, known: Tensor | None = None
+    ) -> ShopperSide:
+        """The tokens of one request's segments; see `JoinedLayers.shopper_side`.
+
+        Nothing is `known` of a segment: its vector depends on the candidate.
+        """
+        del known
         kept = texts.within < self._segment_max_tokens
         segment = texts.text[kept][None].to(self._device)
         read = states[kept][None].to(self._device, self._dtype)

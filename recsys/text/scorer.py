@@ -19,11 +19,15 @@ from recsys.text.encode import Advance, Precision, batches_by_length, encode_sta
 from recsys.text.joined_layers import JoinedLayers
 from recsys.text.pair_scores import PairScores
 from recsys.text.plain_pass import PlainLayers
-from recsys.text.remembered_sides import DEFAULT_CAPACITY, RememberedSides
+from recsys.text.remembered_sides import DEFAULT_CAPACITY as SIDES
+from recsys.text.remembered_sides import RememberedSides
+from recsys.text.remembered_vectors import DEFAULT_CAPACITY as VECTORS
+from recsys.text.remembered_vectors import RememberedVectors
 from recsys.text.render import ShopperTexts
 from recsys.text.shopper_side import ShopperSide
 from recsys.text.tables import ItemStates, StateTable, TokenTable
 from recsys.text.token_rows import TokenRows
+from recsys.turns import TURNS
 
 TOKENS_PER_CHUNK: Final = 2_048
 _DTYPES: Final = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -41,6 +45,7 @@ class TextScorer:
         precision: of the forward pass.
         pair_scores: what was computed before by this very scorer.
         remembered_shoppers: whose sides, as this very scorer read them lately, are kept at most.
+        remembered_texts: whose vectors on shoppers' sides are kept at most.
         device: where joined layers are computed; the items' states stay where they are.
     """
 
@@ -50,7 +55,8 @@ class TextScorer:
     query_max_tokens: int
     precision: Precision
     pair_scores: PairScores = field(default_factory=PairScores)
-    remembered_shoppers: int = DEFAULT_CAPACITY
+    remembered_shoppers: int = SIDES
+    remembered_texts: int = VECTORS
     device: Device = "cpu"
 
     def scores(
@@ -101,10 +107,16 @@ class TextScorer:
         """Be as new: nothing is remembered, and nothing was asked for."""
         self.pair_scores.clear()
         self._sides.clear()
+        self._vectors.clear()
 
     @cached_property
     def _sides(self) -> RememberedSides:
         return RememberedSides(self.remembered_shoppers)
+
+    @cached_property
+    def _vectors(self) -> RememberedVectors:
+        size = self.model.bert.config.hidden_size
+        return RememberedVectors(size, self.remembered_texts)
 
     @cached_property
     def _layers(self) -> JoinedLayers | PlainLayers:
@@ -155,7 +167,9 @@ class TextScorer:
         for chunk in batches_by_length(self.states.lengths_of(rows), TOKENS_PER_CHUNK):
             if before_chunk:
                 before_chunk()
-            logits[chunk] = self._layers.logits(*_read(self.states, rows[chunk]), side).cpu()
+            read = _read(self.states, rows[chunk])
+            with TURNS.left():
+                logits[chunk] = self._layers.logits(*read, side).cpu()
         result: NDArray[np.float32] = logits.numpy()
         return result
 
@@ -165,12 +179,19 @@ class TextScorer:
 
     def _read_shopper(self, shoppers: ShopperTexts, request: int) -> ShopperSide:
         own = slice(int(shoppers.offsets[request]), int(shoppers.offsets[request + 1]))
-        rows = torch.from_numpy(shoppers.segments[own])
-        items, table = self.states.texts, self.states
+        rows, kind = torch.from_numpy(shoppers.segments[own]), int(shoppers.kind[request])
+        items = self.states.texts
         if len(rows) and int(rows[0]) >= items:
             table = self._query_states(shoppers.queries[int(rows[0]) - items])
-            rows = torch.zeros(1, dtype=torch.int64)
-        return self._layers.shopper_side(*_read(table, rows), int(shoppers.kind[request]))
+            read = _read(table, torch.zeros(1, dtype=torch.int64))
+            with TURNS.left():
+                return self._layers.shopper_side(*read, kind)
+        read, known = _read(self.states, rows), self._vectors.known(rows)
+        with TURNS.left():
+            side = self._layers.shopper_side(*read, kind, known)
+        if side.tokens is None and len(rows):
+            self._vectors.add(rows, side.vectors[0].cpu())
+        return side
 
     def _query_states(self, query: str) -> StateTable:
         tokens = TokenTable.build(self.tokenizer, [query], self.query_max_tokens)

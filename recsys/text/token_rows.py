@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -14,8 +13,7 @@ WIDTH: Final = 4
 """The grid's sizes are filled up to multiples: oneDNN makes, and keeps, a kernel for each shape."""
 
 
-@dataclass(frozen=True)
-class TokenRows:
+class TokenRows(NamedTuple):
     """The tokens of k texts as n rows, one text after the other, and the cells of a grid for them.
 
     The grid has a line of cells for each text, from its first token on. Lines at its end belong to
@@ -64,7 +62,7 @@ class TokenRows:
         """The same texts, their places on a device."""
         if device == "cpu":
             return self
-        return replace(self, **{name: one.to(device) for name, one in vars(self).items()})
+        return type(self)(*(one.to(device) for one in self))
 
     @property
     def texts(self) -> int:
@@ -76,8 +74,9 @@ class TokenRows:
         """Cells of each line; 0 without texts."""
         return self.is_token.shape[1]
 
-    def mean(self, states: Tensor) -> Tensor:
-        """Mean over each text's tokens: float32 (k, d), of states (n or more, d)."""
-        total = torch.zeros(self.texts, states.shape[1], device=states.device)
-        total.index_add_(0, self.text, states[: len(self.text)].float())
-        return total / self.lengths.unsqueeze(1)
+
+def mean_of_texts(states: Tensor, texts: TokenRows) -> Tensor:
+    """Mean over each text's tokens: float32 (k, d), of states (n or more, d)."""
+    total = torch.zeros(len(texts.lengths), states.shape[1], device=states.device)
+    total.index_add_(0, texts.text, states[: len(texts.text)].float())
+    return total / texts.lengths.unsqueeze(1)
