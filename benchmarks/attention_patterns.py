@@ -35,7 +35,6 @@ from recsys.evaluation import bootstrap_difference, bootstrap_mean
 from recsys.interactions import Candidates
 from recsys.text import (
     CrossEncoder,
-    PairScores,
     ShopperTexts,
     StateTable,
     TextScorer,
@@ -141,8 +140,7 @@ class Trial:
         join = model.shape.join_layer
         states: StateTable = encode_states(model.bert, tokens, layer=join, precision=precision)
         tokenizer = load_tokenizer(text.pretrained)
-        nothing = PairScores(0)
-        return TextScorer(model, states, tokenizer, text.query_max_tokens, precision, nothing)
+        return TextScorer(model, states, tokenizer, text.query_max_tokens, precision).forgetful()
 
     def _tune(self, progress: Progress) -> None:
         config, encoder = self.configuration, new_cross_encoder(self.configuration)

@@ -157,8 +157,8 @@ def test_a_shopper_is_read_once(scorer: TextScorer, monkeypatch: pytest.MonkeyPa
 def test_texts_that_other_shoppers_had_change_no_score(
     scorer: TextScorer, precision: Precision, capacity: int
 ) -> None:
-    either = replace(scorer, precision=precision, pair_scores=PairScores(0), remembered_shoppers=0)
-    warm, cold = (replace(either, remembered_texts=texts) for texts in (capacity, 0))
+    cold = replace(scorer, precision=precision).forgetful()
+    warm = replace(cold, remembered_texts=capacity)
     for context in ([3, 50, 7, 3], [50, 90], [], [90, 3, 50], [8, 9], [3, 8, 7, 2]):
         side = shoppers([context], [""])
         found, expected = (one.scores(side, candidates(EVERYTHING)) for one in (warm, cold))

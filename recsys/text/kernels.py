@@ -45,13 +45,7 @@ def sample_seconds(scorer: TextScorer, clock: Callable[[], float]) -> dict[Preci
     """
     found = {}
     for precision in _PRECISIONS:
-        fresh = replace(
-            scorer,
-            precision=precision,
-            pair_scores=PairScores(0),
-            remembered_shoppers=0,
-            remembered_texts=0,
-        )
+        fresh = replace(scorer, precision=precision).forgetful()
         taken = []
         for run in range(RUNS):
             asked = _drawn(fresh, run)

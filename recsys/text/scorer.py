@@ -82,6 +82,10 @@ class TextScorer:
         """The same model over another catalogue; nothing is remembered of the old one."""
         return replace(self, states=states, pair_scores=PairScores())
 
+    def forgetful(self) -> TextScorer:
+        """The same, but it computes everything anew each time."""
+        return replace(self, pair_scores=PairScores(0), remembered_shoppers=0, remembered_texts=0)
+
     def remembered(self, shoppers: ShopperTexts, candidates: Candidates) -> NDArray[np.bool_]:
         """Bool (m,): candidates whose scores are known without computing anything."""
         return np.concatenate(

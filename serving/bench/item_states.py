@@ -21,7 +21,6 @@ from recsys.interactions import Candidates
 from recsys.text import (
     FileRows,
     FileStates,
-    PairScores,
     ShopperTextKind,
     ShopperTexts,
     StateTable,
@@ -182,8 +181,8 @@ def _logits(scorer: TextScorer, table: StateTable, asked: list[Asked]) -> NDArra
 def _over(scorer: TextScorer, table: StateTable, precision: Precision) -> TextScorer:
     """A scorer of the same model over other states, that has computed nothing yet."""
     budget = scorer.query_max_tokens
-    forgetful = (PairScores(0), 0)
-    return TextScorer(scorer.model, table, scorer.tokenizer, budget, precision, *forgetful)
+    own = TextScorer(scorer.model, table, scorer.tokenizer, budget, precision)
+    return own.forgetful()
 
 
 def _same_top(logits: NDArray[np.float32], expected: NDArray[np.float32]) -> float:

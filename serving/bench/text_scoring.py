@@ -20,7 +20,6 @@ from recsys.config import TextConfig
 from recsys.interactions import Candidates
 from recsys.text import (
     CrossEncoder,
-    PairScores,
     ShopperTextKind,
     ShopperTexts,
     TextScorer,
@@ -148,7 +147,7 @@ class Task:
         join, precision = model.shape.join_layer, self.scorer.precision
         states = encode_states(model.bert, self._tokens, layer=join, precision=precision)
         tokenizer = self.scorer.tokenizer
-        scorer = TextScorer(model, states, tokenizer, 32, precision, PairScores(0), 0)
+        scorer = TextScorer(model, states, tokenizer, 32, precision).forgetful()
         items = np.arange(len(self.items), dtype=np.int32)
         offsets = np.array([0, len(items)])
         ranks = np.zeros((len(items), 0), np.int32)
