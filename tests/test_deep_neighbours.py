@@ -225,6 +225,20 @@ def test_inverted_lists_carried_over_are_those_filled_from_nothing(seed: int, sh
         old, index = new, found
 
 
+def test_without_a_measurement_as_many_lists_are_probed_as_before() -> None:
+    rng = np.random.default_rng(4)
+    old = first_catalogue(rng, 400)
+    index = VectorIndex.build(sorted(old), vectors_of(old), 50)
+    index._index.nprobe += 1
+    new = changed(old, rng, 0.01)
+    given = sorted(new), vectors_of(new), rows_between(old, new), 50
+    kept, measured = index.updated(*given, seed=None), index.updated(*given)
+    assert kept.description == index.description != measured.description
+    assert kept.recall == index.recall
+    for ours, theirs in zip(lists_of(kept), lists_of(measured), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def lists_of(index: VectorIndex) -> list[NDArray[np.int64]]:
     lists = index._index.invlists
     sizes = [lists.list_size(one) for one in range(index._index.nlist)]

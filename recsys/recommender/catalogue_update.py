@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import polars as pl
@@ -33,6 +33,9 @@ from recsys.retrieval.text_space import Texts
 from recsys.retrieval.words import Matrix
 from recsys.text import JoinedStates, clean, render_items
 from recsys.text.encode import Advance
+
+FEW: Final = 0.01
+"""Share of the items whose new vectors change nothing of how many lists have to be probed."""
 
 
 @dataclass(frozen=True)
@@ -122,12 +125,15 @@ class CatalogueUpdate:
         change: of the catalogue.
         anew: read every text again and look up every list, as if none were known.
         known_reader: of these contents, where it is there already.
+        measures_recall: of inverted lists, and probes as many as it takes; without, and with few
+            new texts, the index is taken to find what it did.
     """
 
     contents: Contents
     change: CatalogueChange
     anew: bool = False
     known_reader: ItemReader | None = None
+    measures_recall: bool = True
 
     @cached_property
     def counts(self) -> UpdateCounts:
@@ -253,8 +259,9 @@ class CatalogueUpdate:
         untuned = vectors
         if old.untuned_vectors is not old.vectors:
             untuned = rows.joined(old.untuned_vectors, read.untuned_vectors)
-        retrieval = config.retrieval
-        index = old.index.updated(self._ids, vectors, rows, retrieval.flat_index_limit, config.seed)
+        limit, seed = config.retrieval.flat_index_limit, config.seed
+        measures = self.measures_recall or len(rows.new) > FEW * len(self._ids)
+        index = old.index.updated(self._ids, vectors, rows, limit, seed if measures else None)
         upkeep = self._new_upkeep(new_texts, VectorNearness(vectors, index))
         scorer = old.scorer.reading(JoinedStates.of(old.scorer.states, read.states, rows.source))
         updated = replace(

@@ -61,7 +61,9 @@ def changed_contents(
         return _without_reading(contents, upserted, deleted), ChangesTaken()
     try:
         change = CatalogueChange.upserting(contents.catalogue, upserted)
-        updated = CatalogueUpdate(contents, change, known_reader=reader).apply()
+        updated = CatalogueUpdate(
+            contents, change, known_reader=reader, measures_recall=False
+        ).apply()
     except ModelError:
         known = upserted.filter(pl.col("item_id").is_in(contents.catalogue.item_ids))
         return _without_reading(contents, known, deleted), ChangesTaken(tuple(sorted(fresh)))

@@ -123,7 +123,7 @@ class VectorIndex:
         vectors: NDArray[np.float32],
         rows: CarriedRows,
         flat_limit: int,
-        seed: int = 0,
+        seed: int | None = 0,
     ) -> VectorIndex:
         """An index over another catalogue: inverted lists keep their centroids while they fit.
 
@@ -134,7 +134,8 @@ class VectorIndex:
             vectors: float32 (n, d), unit rows.
             rows: which of them are what they were in this index; only the others are looked at.
             flat_limit: as in `build`.
-            seed: as in `build`.
+            seed: as in `build`; None to probe as many lists as before and take the recall for what
+                it was, which is quicker and right for a few rows.
 
         Raises:
             ModelError: as in `build`, or the vectors are of another dimension.
@@ -149,10 +150,12 @@ class VectorIndex:
         wanted = _list_count(len(vectors))
         lists = self._index.nlist if self.kind == "ivf" and len(vectors) > flat_limit else 0
         if not wanted / MOST_LISTS_RATIO <= lists <= wanted * MOST_LISTS_RATIO:
-            return self.build(item_ids, vectors, flat_limit, seed)
+            return self.build(item_ids, vectors, flat_limit, seed or 0)
         vectors = np.ascontiguousarray(vectors, np.float32)
         index = _carried_lists(self._index, vectors, rows)
-        recall = _choose_probes(index, vectors, seed, self._index.nprobe)
+        index.nprobe, recall = self._index.nprobe, self.recall
+        if seed is not None:
+            recall = _choose_probes(index, vectors, seed, index.nprobe)
         return VectorIndex(tuple(item_ids), recall, index)
 
     def save(self, folder: Path) -> None:
