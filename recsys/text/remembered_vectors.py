@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-DEFAULT_CAPACITY: Final = 8_192
+DEFAULT_CAPACITY: Final = 2_048
 """Texts; each takes 1.5 kB with MiniLM's size."""
 
 
