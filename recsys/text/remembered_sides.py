@@ -9,8 +9,9 @@ from typing import Final
 
 from recsys.text.shopper_side import ShopperSide
 
-DEFAULT_CAPACITY: Final = 32
-"""Shoppers; each takes 3 kB a token of the shared keys and values in a layer of MiniLM's size."""
+DEFAULT_CAPACITY: Final = 8
+"""Shoppers, more than are scored at the same time; each takes 1.5 kB a token of the shared keys and
+values in a layer of MiniLM's size."""
 
 
 class RememberedSides:
