@@ -116,7 +116,7 @@ def test_full_precision_ranks_like_half_precision(scorer: TextScorer) -> None:
         replace(scorer, precision=one, pair_scores=PairScores(0)) for one in ("bf16", "fp32")
     )
     assert isinstance(full._layers, JoinedLayers)
-    assert {weight.dtype for weight in full._layers.weights} == {torch.float32}
+    assert {weight.dtype for weight in full._layers._pass.state_dict().values()} == {torch.float32}
     rough, exact = (one.scores(shopper, candidates)[:, 0] for one in (half, full))
     order = np.argsort(-exact)
     assert np.diff(exact[order]).min() < -0.05

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
@@ -30,11 +27,6 @@ class JoinedLayers:
         self._segment_max_tokens = model.shape.segment_max_tokens
         self._device = device
         self._dtype = dtype
-
-    @property
-    def weights(self) -> Iterator[Tensor]:
-        """All that the scores are computed with."""
-        return itertools.chain(self._pass.buffers(), self._pass.parameters())
 
     @torch.inference_mode()
     def shopper_side(

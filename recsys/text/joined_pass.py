@@ -166,8 +166,9 @@ class _Layer(nn.Module):
     def read(self, states: Tensor, texts: TokenRows) -> Tensor:
         """States after the layer, where each text sees only itself, of those (n, d) before it."""
         states, joined = self._projected(states)
-        weights = _own_scores(joined, texts, self.masked).softmax(-1)
-        return self._finished(_own_context(joined, texts, weights), states)
+        grid, cells = _on_grid(joined, texts)
+        weights = _own_scores(grid, cells, texts, self.masked).softmax(-1)
+        return self._finished(_own_context(grid, cells, texts, weights), states)
 
     def read_with(
         self, states: Tensor, texts: TokenRows, seen: tuple[Tensor, Tensor, Tensor]
@@ -185,10 +186,11 @@ class _Layer(nn.Module):
         states, joined = self._projected(states)
         query = joined[:, 0].transpose(0, 1)
         to_seen = torch.baddbmm(seen[2], query, seen[0].transpose(1, 2))
-        own = _own_scores(joined, texts, self.masked)
+        grid, cells = _on_grid(joined, texts)
+        own = _own_scores(grid, cells, texts, self.masked)
         weights = torch.cat([to_seen, own], dim=-1).softmax(-1)
         to_seen, own = weights.split([to_seen.shape[-1], own.shape[-1]], dim=-1)
-        context = _own_context(joined, texts, own) + torch.bmm(to_seen, seen[1])
+        context = _own_context(grid, cells, texts, own) + torch.bmm(to_seen, seen[1])
         return self._finished(context, states)
 
     def _projected(self, states: Tensor) -> tuple[Tensor, Tensor]:
@@ -227,38 +229,34 @@ def compiled(module: JoinedPass) -> JoinedPass:
             return module
 
 
-def _own_scores(joined: Tensor, texts: TokenRows, masked: float) -> Tensor:
+def _on_grid(joined: Tensor, texts: TokenRows) -> tuple[Tensor, Tensor]:
+    """Rows (n, 3, heads, size) on the grid of `texts`: (3, heads, lines, width, size).
+
+    Also int64 (n,), each row's cell; for rows beyond those of `texts` the first.
+    """
+    lines, width = texts.is_token.shape
+    parts, heads, size = joined.shape[1:]
+    rows = joined.index_select(0, texts.row).view(lines, width, parts, heads, size)
+    cells = functional.pad(texts.cell, [0, len(joined) - len(texts.cell)])
+    return rows.permute(2, 3, 0, 1, 4).contiguous(), cells
+
+
+def _own_scores(grid: Tensor, cells: Tensor, texts: TokenRows, masked: float) -> Tensor:
     """Each row's attention logits on its own text, from its first token on: (heads, n, width).
 
-    Computed on the grid of `texts`; rows beyond theirs get something finite.
-
     Args:
-        joined: (n, 3, heads, d / heads), queries, keys and values.
+        grid: queries, keys and values on the grid of `texts`.
+        cells: of the n rows.
         texts: whose tokens the first rows are.
         masked: logit of cells that are no token.
     """
-    query = _grid(joined[:, 0], texts)
-    key = _grid(joined[:, 1], texts)
-    scores = query @ key.transpose(2, 3)
+    scores = grid[0] @ grid[1].transpose(2, 3)
     scores.masked_fill_(texts.is_token.logical_not().unsqueeze(1), masked)
-    return scores.flatten(1, 2).index_select(1, _cells(texts, len(joined)))
+    return scores.flatten(1, 2).index_select(1, cells)
 
 
-def _own_context(joined: Tensor, texts: TokenRows, weights: Tensor) -> Tensor:
-    """Sums of a text's own values by `weights` (heads, n, width): (heads, n, d / heads)."""
+def _own_context(grid: Tensor, cells: Tensor, texts: TokenRows, weights: Tensor) -> Tensor:
+    """Sums of a text's own values by `weights` (heads, n, width): (heads, n, size)."""
     lines, width = texts.is_token.shape
     by_line = weights.index_select(1, texts.row).view(len(weights), lines, width, width)
-    context = (by_line @ _grid(joined[:, 2], texts)).flatten(1, 2)
-    return context.index_select(1, _cells(texts, len(joined)))
-
-
-def _grid(part: Tensor, texts: TokenRows) -> Tensor:
-    """Rows (n, heads, size) on the grid of `texts`: (heads, lines, width, size)."""
-    lines, width = texts.is_token.shape
-    cells = part.index_select(0, texts.row).transpose(0, 1).contiguous()
-    return cells.view(len(cells), lines, width, -1)
-
-
-def _cells(texts: TokenRows, rows: int) -> Tensor:
-    """int64 (rows,): each row's cell, for those beyond the texts' the first."""
-    return functional.pad(texts.cell, [0, rows - len(texts.cell)])
+    return (by_line @ grid[2]).flatten(1, 2).index_select(1, cells)
