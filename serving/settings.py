@@ -72,7 +72,7 @@ class ServerSettings(BaseModel):
     reserve_seconds: float = Field(default=0.004, ge=0)
     """Of a call's remaining time, what is kept for writing and sending the answer."""
 
-    send_seconds: float = Field(default=0.001, ge=0)
+    send_seconds: float = Field(default=0.002, ge=0)
     """An answer that is ready with less than this left ends with DEADLINE_EXCEEDED instead."""
 
     drain_seconds: float = Field(default=10.0, ge=0)

@@ -25,10 +25,10 @@ _ROWS_OF_HEAD: Final = 16
 """The head's rows are filled up to a multiple: fewer take other kernels, which round otherwise."""
 
 _ROWS_OF_LAYER: Final = 64
-_SHARED_KEYS: Final = 16
-"""A layer's rows and the keys that candidates share are filled up to multiples: oneDNN makes, and
-keeps, a kernel for each shape that comes, and with every request's own a server holds half a
-gigabyte of them."""
+_SHARED_KEYS: Final = 32
+"""A layer's rows and the keys that candidates share are filled up to multiples, see `_unused`:
+oneDNN makes, and keeps, kernels for each shape that comes, most of a megabyte, and with every
+request's own a server holds half a gigabyte of them."""
 
 
 class JoinedPass(nn.Module):
@@ -67,7 +67,7 @@ class JoinedPass(nn.Module):
             The last is float32 (u, d).
         """
         segment = texts.text[shared]
-        unused = -len(shared) % self.shared_keys
+        unused = _unused(len(shared), self.shared_keys)
         shared = functional.pad(shared, [0, unused])
         keys: list[Tensor] = []
         values: list[Tensor] = []
@@ -195,7 +195,7 @@ class _Layer(nn.Module):
 
     def _projected(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """States (n, d), filled up, and their queries, keys and values (n, 3, heads, d / heads)."""
-        states = functional.pad(states, [0, 0, 0, -len(states) % self.rows])
+        states = functional.pad(states, [0, 0, 0, _unused(len(states), self.rows)])
         joined = functional.linear(states, self.weight, self.bias)
         return states, joined.view(len(states), 3, self.heads, -1)
 
@@ -205,6 +205,13 @@ class _Layer(nn.Module):
         states = self.output_norm(attended + states)
         output: Tensor = self.norm(self.narrower(self.activation(self.wider(states))) + states)
         return output
+
+
+def _unused(count: int, step: int) -> int:
+    """What fills a count up to one of few: by an eighth at most, but up to `step` in any case."""
+    while 8 * step < count:
+        step *= 2
+    return -count % step
 
 
 class _Layers(nn.ModuleList):
