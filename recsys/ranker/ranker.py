@@ -165,7 +165,8 @@ class Ranker:
     def save(self, folder: Path) -> None:
         """Write a LightGBM text model for each member and, beside them, features and weights."""
         for member in self._members:
-            member.booster.save_model(folder / member.file)
+            text = member.booster.model_to_string()
+            (folder / member.file).write_text(text, encoding="utf-8")
         schema = {
             "names": self.names,
             "groups": self.groups,

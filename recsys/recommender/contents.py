@@ -39,6 +39,7 @@ from recsys.text import (
     FileStates,
     TextScorer,
     fastest,
+    save_tokenizer,
     share_weights,
     usable_device,
 )
@@ -89,7 +90,7 @@ class Contents:
         save_json(folder / CONFIGURATION, self.configuration.model_dump(mode="json"))
         self.catalogue.save(folder / CATALOGUE)
         save_log(self.log, folder / LOG)
-        self.texts.bi_encoder.tokenizer.save_pretrained(folder / TOKENIZER)
+        save_tokenizer(self.texts.bi_encoder.tokenizer, folder / TOKENIZER)
         self.texts.bi_encoder.save(folder / BI_ENCODER)
         self.texts.scorer.model.save(folder / CROSS_ENCODER)
         self.texts.index.save(folder / INDEX)

@@ -9,7 +9,7 @@ from recsys.text.devices import Device, usable_device
 from recsys.text.encode import autocast, encode_states, encode_vectors
 from recsys.text.kernels import fastest, sample_seconds
 from recsys.text.pair_scores import PairScoreCounts, PairScores
-from recsys.text.pretrained import load_bert, load_tokenizer, locate
+from recsys.text.pretrained import load_bert, load_tokenizer, locate, save_tokenizer
 from recsys.text.render import (
     ShopperTextKind,
     ShopperTexts,
@@ -54,6 +54,7 @@ __all__ = [
     "render_items",
     "render_shoppers",
     "sample_seconds",
+    "save_tokenizer",
     "share_weights",
     "usable_device",
 ]

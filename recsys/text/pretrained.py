@@ -77,6 +77,20 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write a tokenizer's files into a folder, which is made.
+
+    Raises:
+        OSError: the disk takes no more; `tokenizers` says so by an `Exception` of no kind.
+    """
+    try:
+        tokenizer.save_pretrained(folder)
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"{folder}: {error}") from error
+
+
 def load_tokenizer(reference: str) -> PreTrainedTokenizerFast:
     """Load the tokenizer that belongs to a pretrained model.
 
