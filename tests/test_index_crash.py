@@ -17,7 +17,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import indexer as indexer_script
-import numpy as np
 import polars as pl
 import pytest
 from trained_shop import UNTIL, TrainedShop
@@ -33,8 +32,6 @@ SYSTEM_CALLS = {
     "fsync": "fsync",
     "rename": "?rename,?renameat,renameat2",
 }
-SAMPLED = 2
-EVERY = 1_000
 
 
 @dataclass(frozen=True)
@@ -134,16 +131,10 @@ def calls_of(sweep: Sweep, traced: list[str], kind: str) -> list[tuple[str, int]
     return found
 
 
-def spread(calls: list[tuple[str, int]], points: int) -> list[tuple[str, int]]:
-    """Up to `points` of the calls, the first and the last among them."""
-    places = np.linspace(0, len(calls) - 1, min(points, len(calls)))
-    return [calls[int(place)] for place in places]
-
-
-def harmed(sweep: Sweep, traced: list[str], kind: str, harm: str, points: int) -> list[int]:
-    """Exit codes of runs that are harmed at some of the calls of one kind."""
+def harmed(sweep: Sweep, traced: list[str], calls: list[tuple[str, int]], harm: str) -> list[int]:
+    """Exit codes of runs, each harmed at one of the calls."""
     codes = []
-    for name, number in spread(calls_of(sweep, traced, kind), points):
+    for name, number in calls:
         sweep.fresh()
         inject = f"inject={name}:{harm}:when={number}"
         codes.append(sweep.run([*traced, "-e", f"trace={name}", "-e", inject]))
@@ -156,13 +147,15 @@ def harmed(sweep: Sweep, traced: list[str], kind: str, harm: str, points: int) -
 def test_killed_at_a_call_a_whole_bundle_serves_and_the_next_run_ends(
     sweep: Sweep, traced: list[str], kind: str
 ) -> None:
-    assert set(harmed(sweep, traced, kind, "signal=KILL", SAMPLED)) == {-signal.SIGKILL}
+    calls = calls_of(sweep, traced, kind)
+    assert set(harmed(sweep, traced, [calls[0], calls[-1]], "signal=KILL")) == {-signal.SIGKILL}
 
 
 def test_on_a_full_disk_it_fails_with_a_message_and_the_next_run_ends(
     sweep: Sweep, traced: list[str]
 ) -> None:
-    assert set(harmed(sweep, traced, "write", "error=ENOSPC", SAMPLED)) == {EXIT_FAILURE}
+    calls = calls_of(sweep, traced, "write")
+    assert set(harmed(sweep, traced, [calls[0], calls[-1]], "error=ENOSPC")) == {EXIT_FAILURE}
 
 
 @pytest.mark.slow
@@ -170,12 +163,14 @@ def test_on_a_full_disk_it_fails_with_a_message_and_the_next_run_ends(
 def test_killed_at_every_call_a_whole_bundle_serves(
     sweep: Sweep, traced: list[str], kind: str
 ) -> None:
-    assert set(harmed(sweep, traced, kind, "signal=KILL", EVERY)) == {-signal.SIGKILL}
+    calls = calls_of(sweep, traced, kind)
+    assert set(harmed(sweep, traced, calls, "signal=KILL")) == {-signal.SIGKILL}
 
 
 @pytest.mark.slow
 def test_on_a_disk_that_is_full_at_any_write_it_fails(sweep: Sweep, traced: list[str]) -> None:
-    assert set(harmed(sweep, traced, "write", "error=ENOSPC", EVERY)) == {EXIT_FAILURE}
+    calls = calls_of(sweep, traced, "write")
+    assert set(harmed(sweep, traced, calls, "error=ENOSPC")) == {EXIT_FAILURE}
 
 
 def test_killed_before_a_call_that_changes_the_disk_a_whole_bundle_serves(sweep: Sweep) -> None:

@@ -85,9 +85,9 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """
     try:
         tokenizer.save_pretrained(folder)
-    except OSError:
-        raise
     except Exception as error:
+        if type(error) is not Exception:
+            raise
         raise OSError(f"{folder}: {error}") from error
 
 
