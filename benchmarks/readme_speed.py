@@ -1,6 +1,9 @@
-"""Write the figures of a run of `recsys bench all` into the README.
+"""Write the figures of a run of `recsys bench` into the README.
 
     recsys bench all --registry REG --out bench
+    recsys bench features --out bench                   # these three take longer,
+    recsys bench index --out bench                      # and their tables are left out
+    recsys bench catalogue --registry REG --out bench   # where they were not run
     python benchmarks/readme_speed.py bench [README.md]
 
 Replaces what stands between the two marks of the section Speed; everything else stays as it is.

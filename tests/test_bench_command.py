@@ -84,7 +84,8 @@ def test_the_serving_path_is_measured_through_a_server(
         assert 0 < load["p50_ms"] <= load["p99_ms"]
     assert found["read"] <= found["candidates"]
     assert min(found["steps_ms"].values()) >= 0
-    assert found["with_peer_ms"] > found["steps_ms"]["cross-encoder, state reads included"]
+    assert found["with_peer_ms"] > found["steps_ms"]["cross-encoder, candidates"]
+    assert found["steps_ms"]["state reads"] > 0
     assert [one["items"] for one in found["ranks"]] == [10, 30, 80, 80, 80]
     assert min(one["p50_ms"] for one in found["ranks"]) > 0
     for one in found["deadlines"]:
@@ -114,11 +115,13 @@ def test_texts_have_the_number_of_tokens_that_is_asked_for(
 ) -> None:
     tokenizer = trained_shop.recommender._contents.texts.scorer.tokenizer
     titles = trained_shop.tables.items["title"].to_list()
-    texts = Texts(tokenizer, titles, np.random.default_rng(1))
+    histories = [[0], list(range(30)), []]
+    texts = Texts(tokenizer, titles, histories, np.random.default_rng(1))
     lengths = TokenTable.build(tokenizer, texts.of_tokens(20, tokens), 510).lengths
     assert lengths.tolist() == [tokens] * 20
-    shopper = TokenTable.build(tokenizer, texts.titles_of_tokens(tokens), 510)
-    assert tokens - 2 <= int(shopper.lengths.sum()) <= tokens
+    history = texts.history_of_tokens(tokens)
+    assert tokens - 2 <= int(TokenTable.build(tokenizer, history, 510).lengths.sum()) <= tokens
+    assert history[:-1] == titles[: len(history) - 1], "one shopper's items, the latest first"
 
 
 def test_a_task_scores_its_own_texts(trained_shop: TrainedShop) -> None:

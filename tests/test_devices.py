@@ -72,7 +72,6 @@ def test_a_scoring_pass_stays_on_its_device(tiny_bert: Path, segments: int) -> N
     assert logits.device.type == side.vectors.device.type == "meta"
 
 
-@pytest.mark.gpu
 @with_cuda
 @pytest.mark.parametrize("attention", ["two_part", "plain"])
 def test_cuda_gives_the_cpus_scores(tiny_bert: Path, attention: str) -> None:

@@ -187,7 +187,6 @@ def test_the_same_job_tunes_the_plain_pattern(bench: Make) -> None:
     assert {int(name.split(".")[3]) for name in changed if ".layer." in name} == {4, 5}
 
 
-@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA device")
 @pytest.mark.parametrize("attention", ["two_part", "plain"])
 def test_the_same_job_runs_on_cuda(bench: Make, attention: str) -> None:

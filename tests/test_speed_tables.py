@@ -8,11 +8,14 @@ import pytest
 from conftest import ROOT
 
 from serving.bench.embedding import Embedding
+from serving.bench.features import FeatureSpeed, LogCost
 from serving.bench.machine import Machine
 from serving.bench.serving_path import Load, RankLatency, ServingPath, UnderDeadline
 from serving.bench.speed_tables import END, START, Benchmarks, with_figures
 from serving.bench.text_scoring import Cost, TextScoring
 from serving.bench.training import TrainingSpeed
+from serving.bench.vector_libraries import SearchCost
+from serving.bench.vector_search import VectorSearch
 
 MACHINE = Machine(cpu="A CPU", cores=2, threads=2, capability="AVX512", packages={})
 FIGURES = Benchmarks(
@@ -87,6 +90,56 @@ def test_the_tables_say_what_was_measured() -> None:
     text = " ".join(lines)
     for figure in ("2 cores", "1,000 candidates take 77 ms", "LightGBM 6.2", "12 ms for 10"):
         assert figure in text
+
+
+def test_figures_at_scale_are_told_where_they_were_measured() -> None:
+    found = FIGURES.model_copy(
+        update={
+            "features": FeatureSpeed(
+                machine=MACHINE,
+                items=20_000,
+                shoppers=40_000,
+                limit_mib=4_096,
+                logs=[
+                    LogCost(
+                        events=10_488_675,
+                        days=83.7,
+                        read_seconds=7.5,
+                        statistics_seconds=1.6,
+                        events_per_second=1_161_256.1,
+                        peak_mib=2_607.9,
+                        feature_rows=1_024,
+                        feature_columns=100,
+                        feature_rows_per_second=1e5,
+                    )
+                ],
+                peers=[],
+            ),
+            "index": VectorSearch(
+                machine=MACHINE,
+                dimension=384,
+                queries=1_000,
+                build_threads=2,
+                costs=[
+                    SearchCost(
+                        library="hnswlib",
+                        vectors=1_000_000,
+                        settings="",
+                        recall=0.9812,
+                        p50_ms=1.344,
+                        p99_ms=2.5,
+                        build_seconds=430.2,
+                        index_mib=1_703.3,
+                    )
+                ],
+                missing=[],
+            ),
+        }
+    )
+    lines = found.markdown().splitlines()
+    assert lines[: len(FIGURES.markdown().splitlines())] == FIGURES.markdown().splitlines()
+    assert "| 10,488,675 events | 1,161,256 | 2,608 MiB |" in lines
+    assert "| 1,000,000, hnswlib | 0.981 | 1.34 ms | 2.50 ms | 430 s | 1,703 MiB |" in lines
 
 
 def test_the_figures_of_a_folder_go_between_the_marks(tmp_path: Path) -> None:

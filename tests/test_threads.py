@@ -35,13 +35,44 @@ MINE = len(os.sched_getaffinity(0))
     ],
 )
 def test_a_control_groups_quota_limits_the_cores(tmp_path: Path, quota: str, cores: int) -> None:
-    file = tmp_path / "cpu.max"
-    file.write_text(quota)
-    assert usable_cores(file) == cores
+    (tmp_path / "cpu.max").write_text(quota)
+    assert usable_cores(tmp_path, tmp_path / "none") == cores
+
+
+def test_the_quota_of_any_group_above_counts(tmp_path: Path) -> None:
+    """As of a service of systemd, whose slice has the limit."""
+    own = tmp_path / "own"
+    own.write_text("0::/system.slice/vitrine.service\n")
+    inner = tmp_path / "system.slice" / "vitrine.service"
+    inner.mkdir(parents=True)
+    (inner / "cpu.max").write_text("max 100000\n")
+    assert usable_cores(tmp_path, own) == MINE
+    (inner.parent / "cpu.max").write_text("100000 100000\n")
+    assert usable_cores(tmp_path, own) == 1
+    other = tmp_path / "user.slice"
+    other.mkdir()
+    own.write_text("0::/user.slice\n")
+    assert usable_cores(tmp_path, own) == MINE
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("-1", MINE), ("100000", 1), ("250000", min(2, MINE))]
+)
+@pytest.mark.parametrize("group", ["", "docker/abc"])
+def test_version_1_of_control_groups_limits_the_cores(
+    tmp_path: Path, quota: str, cores: int, group: str
+) -> None:
+    own = tmp_path / "own"
+    own.write_text("5:memory:/elsewhere\n4:cpu,cpuacct:/docker/abc\n")
+    folder = tmp_path / "cpu" / group
+    folder.mkdir(parents=True)
+    (folder / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+    (folder / "cpu.cfs_period_us").write_text("100000\n")
+    assert usable_cores(tmp_path, own) == cores
 
 
 def test_without_a_control_group_the_cores_are_those_it_may_run_on(tmp_path: Path) -> None:
-    assert usable_cores(tmp_path / "none") == MINE
+    assert usable_cores(tmp_path / "none", tmp_path / "none") == MINE
 
 
 def test_a_process_is_set_up_without_anything_else_imported() -> None:

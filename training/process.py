@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -39,18 +39,44 @@ def set_up_process(threads: int = 0) -> int:
     return chosen
 
 
-def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Cores that this process may run on, as far as its control group lets it use them.
+def usable_cores(
+    groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> int:
+    """Cores that this process may run on, as far as its control groups let it use them.
 
     Args:
-        quota: control group v2's file: microseconds of CPU time in each period, or "max".
+        groups: where control groups are mounted, version 2 itself or version 1 in `cpu`.
+        own: names the groups of this process. The limit of each group that holds another counts,
+            too; a container sees its own group at the root.
     """
-    allowed = len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0))
+    for folder in _group_folders(groups, own):
+        for files in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+            try:
+                time, period = map(
+                    int, " ".join((folder / file).read_text() for file in files).split()
+                )
+            except (OSError, ValueError):  # no such file, or no limit in it
+                continue
+            if time > 0 and period > 0:  # version 1 writes -1 for no limit
+                cores = min(cores, max(1, time // period))
+    return cores
+
+
+def _group_folders(groups: Path, own: Path) -> Iterator[Path]:
+    """The folders of this process's groups that may limit its CPU time, and of those above."""
     try:
-        time, period = map(int, quota.read_text().split())
-    except (OSError, ValueError):  # no such file, or no limit in it
-        return allowed
-    return max(1, min(allowed, time // period))
+        lines = own.read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in ["0::/", "0:cpu:/", *lines]:
+        _, controllers, path = line.split(":", 2)
+        mount = groups / "cpu" if controllers else groups
+        if not controllers or "cpu" in controllers.split(","):
+            inner = mount / path.strip("/")
+            yield from (
+                folder for folder in (inner, *inner.parents) if folder.is_relative_to(mount)
+            )
 
 
 def release_freed_memory() -> None:

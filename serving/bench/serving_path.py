@@ -16,7 +16,7 @@ from recsys import v1
 from recsys.bundle import Manifest
 from recsys.errors import DeadlineError, RecsysError
 from recsys.recommender import Contents, Recommender
-from serving.bench.call_steps import CANDIDATES_SIDE, SHOPPERS_SIDE, peer_ms, steps_of_a_call
+from serving.bench.call_steps import ENCODER, peer_ms, steps_of_a_call
 from serving.bench.machine import Machine, this_machine
 from serving.bench.server_process import running_server
 from serving.client import RecommendationClient
@@ -120,7 +120,7 @@ def measure_serving(
     steps, candidates, read = steps_of_a_call(recommender, contents, users[:calls])
     alone = next(load for load in loads if load.clients == min(clients))
     steps[GRPC] = max(alone.p50_ms - sum(steps.values()), 0.0)
-    others = sum(steps.values()) - steps[SHOPPERS_SIDE] - steps[CANDIDATES_SIDE]
+    others = sum(steps.values()) - sum(steps[name] for name in ENCODER)
     peer = peer_ms(contents, users[:PEER_CALLS], round(read))
     return ServingPath(
         machine=this_machine(),

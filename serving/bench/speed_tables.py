@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Self
 
 from pydantic import BaseModel
 
+from serving.bench.catalogue_sizes import CatalogueCost, CatalogueSizes
+from serving.bench.features import FeatureSpeed, LogCost, PeerCost
 from serving.bench.serving_path import Load, ServingPath, UnderDeadline
 from serving.bench.text_scoring import Cost, TextScoring
 from serving.bench.training import TrainingSpeed
+from serving.bench.vector_libraries import SearchCost
+from serving.bench.vector_search import VectorSearch
 
 START: Final = "<!-- speed: written by benchmarks/readme_speed.py -->\n"
 END: Final = "<!-- /speed -->\n"
@@ -21,24 +26,27 @@ LARGEST: Final = 1_000
 
 
 class Benchmarks(BaseModel):
-    """One run of each."""
+    """One run of each; None for those that were not run, which take longer."""
 
     encoder: TextScoring
     serving: ServingPath
     training: TrainingSpeed
+    features: FeatureSpeed | None = None
+    index: VectorSearch | None = None
+    catalogue: CatalogueSizes | None = None
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """What `recsys bench all --out` wrote into `folder`.
+        """What `recsys bench all --out` and benchmarks at scale wrote into `folder`.
 
         Raises:
             OSError, ValueError: a file is missing or not such a file.
         """
-        return cls(
-            encoder=TextScoring.model_validate_json((folder / "encoder.json").read_bytes()),
-            serving=ServingPath.model_validate_json((folder / "serving.json").read_bytes()),
-            training=TrainingSpeed.model_validate_json((folder / "training.json").read_bytes()),
-        )
+        files = {name: folder / f"{name}.json" for name in cls.model_fields}
+        needed = [name for name, field in cls.model_fields.items() if field.is_required()]
+        found = {name: files[name].read_bytes() for name in needed}
+        found |= {name: path.read_bytes() for name, path in files.items() if path.exists()}
+        return cls.model_validate({name: json.loads(text) for name, text in found.items()})
 
     def markdown(self) -> str:
         """The tables, each with what it was measured on, ending in a line break."""
@@ -49,6 +57,7 @@ class Benchmarks(BaseModel):
             _table(self._serving_head(), map(_load_row, self.serving.loads)),
             self._steps(),
             _table(_DEADLINES, map(_deadline_row, self.serving.deadlines)),
+            *self._at_scale(),
         ]
         return "\n\n".join(parts) + "\n"
 
@@ -96,6 +105,18 @@ class Benchmarks(BaseModel):
             f"`Rank`, which reads every item of the caller's: {', '.join(ranks)}."
         )
 
+    def _at_scale(self) -> Iterator[str]:
+        """Tables of the benchmarks that were run."""
+        if self.features is not None:
+            head = [f"a log's way to features, {self.features.limit_mib:,} MiB allowed", *_FEATURES]
+            logs = map(_log_row, self.features.logs)
+            yield _table(head, [*logs, *map(_peer_log_row, self.features.peers)])
+        if self.index is not None:
+            head = [f"vectors of {self.index.dimension} dimensions, nearest 100", *_SEARCH]
+            yield _table(head, map(_search_row, self.index.costs))
+        if self.catalogue is not None:
+            yield _table(_CATALOGUE, map(_catalogue_row, self.catalogue.costs))
+
 
 def with_figures(readme: str, found: Benchmarks) -> str:
     """The text with the figures between its marks.
@@ -128,6 +149,17 @@ _DEADLINES: Final = (
     "p99",
 )
 
+_FEATURES: Final = ("events a second", "resident at most")
+_SEARCH: Final = ("recall", "p50, one thread", "p99", "built in", "index")
+_CATALOGUE: Final = (
+    "a server with a larger catalogue",
+    "resident",
+    "p50",
+    "p99",
+    "a change recommendable after",
+    "later ones",
+)
+
 
 def _scoring_row(cost: Cost) -> Sequence[str]:
     plain, peer = cost.plain_ms or 0.0, cost.peer_ms or 0.0
@@ -154,6 +186,35 @@ def _deadline_row(one: UnderDeadline) -> Sequence[str]:
     counts = (one.calls, one.full, partly, unread, one.exceeded, one.late)
     slowest = "·" if one.p99_ms is None else f"{one.p99_ms:.1f} ms"
     return (f"{one.deadline_ms} ms", *(f"{count:,}" for count in counts), slowest)
+
+
+def _log_row(one: LogCost) -> Sequence[str]:
+    return (f"{one.events:,} events", f"{one.events_per_second:,.0f}", f"{one.peak_mib:,.0f} MiB")
+
+
+def _peer_log_row(one: PeerCost) -> Sequence[str]:
+    name = f"{one.events:,} events, statistics alone: {one.name}; this product"
+    return (name, f"{one.events_per_second:,.0f}; {one.this_product:,.0f}", "·")
+
+
+def _search_row(one: SearchCost) -> Sequence[str]:
+    return (
+        f"{one.vectors:,}, {one.library}",
+        f"{one.recall:.3f}",
+        f"{one.p50_ms:.2f} ms",
+        f"{one.p99_ms:.2f} ms",
+        f"{one.build_seconds:,.0f} s",
+        f"{one.index_mib:,.0f} MiB",
+    )
+
+
+def _catalogue_row(one: CatalogueCost) -> Sequence[str]:
+    change = one.change
+    waits = ("·", "·")
+    if change is not None:
+        waits = (f"{change.first_seconds:.1f} s", f"{change.median_seconds:.1f} s")
+    latencies = (f"{one.p50_ms:.0f} ms", f"{one.p99_ms:.0f} ms")
+    return (f"{one.items:,} items", f"{one.resident_mib:,.0f} MiB", *latencies, *waits)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from pydantic import BaseModel
 from sentence_transformers import CrossEncoder as PeerCrossEncoder
 from transformers import BertModel, PreTrainedTokenizerFast
 
-from recsys.config import TextConfig
-from recsys.interactions import Candidates
+from recsys.interactions import Candidates, InteractionLog
+from recsys.recommender import Contents
 from recsys.text import (
     CrossEncoder,
     ShopperTextKind,
@@ -27,6 +28,7 @@ from recsys.text import (
     autocast,
     encode_states,
     locate,
+    render_items,
     sample_seconds,
 )
 from recsys.text.bert import embed_tokens, layer_count, run_layers
@@ -38,6 +40,9 @@ from serving.bench.machine import Machine, median_ms, this_machine
 SHOPPER_TOKENS: Final = (16, 48, 128, 256, 512)
 ITEM_TOKENS: Final = (8, 12, 16, 25, 32)
 CANDIDATES: Final = (10, 30, 100, 300, 1_000)
+SHORT_TITLE: Final = 6
+"""Tokens of a short title; of a text's tokens, so many make an item that its shopper took up."""
+
 USUAL: Final = (128, 12, 100)
 """Shopper tokens, item tokens and candidates that the sweeps vary one of."""
 
@@ -88,24 +93,33 @@ class Texts:
     Attributes:
         tokenizer: of all models.
         titles: texts of the catalogue's items.
-        rng: draws titles.
+        histories: rows of the items that a shopper took up, the latest first, of each shopper.
+        rng: draws titles and shoppers.
     """
 
     tokenizer: PreTrainedTokenizerFast
     titles: Sequence[str]
+    histories: Sequence[Sequence[int]]
     rng: np.random.Generator
 
     def of_tokens(self, count: int, tokens: int) -> list[str]:
         """Texts of exactly so many tokens, special ones included: titles joined, then cut."""
         return [self._of_tokens(tokens) for _ in range(count)]
 
-    def titles_of_tokens(self, tokens: int) -> list[str]:
-        """Titles that have so many tokens together, special ones included; the last one is cut."""
+    def history_of_tokens(self, tokens: int) -> list[str]:
+        """A shopper's latest titles that have so many tokens together, special ones included.
+
+        The last one is cut. Where no shopper's history is long enough, others' follow.
+        """
         found: list[str] = []
-        while tokens > 2:  # noqa: PLR2004 (a text has two special tokens)
-            title = self._cut(str(self.rng.choice(self.titles)), tokens)
-            found.append(title)
-            tokens -= len(self.tokenizer(title)["input_ids"])
+        drawn = self.rng.permutation(len(self.histories)).tolist()
+        least = tokens / SHORT_TITLE
+        for shopper in sorted(drawn, key=lambda shopper: len(self.histories[shopper]) < least):
+            for row in self.histories[shopper]:
+                if tokens <= 2:  # noqa: PLR2004 (a text has two special tokens)
+                    return found
+                found.append(self._cut(self.titles[row], tokens))
+                tokens -= len(self.tokenizer(found[-1])["input_ids"])
         return found
 
     def _of_tokens(self, tokens: int) -> str:
@@ -175,9 +189,7 @@ class Task:
 
 
 def measure_text_scoring(
-    scorer: TextScorer,
-    titles: Sequence[str],
-    config: TextConfig,
+    contents: Contents,
     out: Path,
     repeats: int,
     seed: int,
@@ -185,14 +197,15 @@ def measure_text_scoring(
     """Cost against the shopper's tokens, the items' tokens and the number of candidates.
 
     Args:
-        scorer: of a bundle; its weights and tokenizer are taken.
-        titles: texts of the catalogue.
-        config: names the model that the peer loads: as large, weights don't change its cost.
+        contents: of a bundle: weights, tokenizer, titles and shoppers' histories are taken; it
+            names the model that the peer loads: as large, weights don't change its cost.
         out: a folder on the disk whose reads are timed; nothing stays in it.
         repeats: runs that each median is of.
         seed: of the texts that are drawn.
     """
-    texts = Texts(scorer.tokenizer, titles, np.random.default_rng(seed))
+    scorer, config = contents.texts.scorer, contents.configuration.text
+    titles = render_items(contents.catalogue.table)
+    texts = Texts(scorer.tokenizer, titles, _histories(contents.log), np.random.default_rng(seed))
     peer = PeerCrossEncoder(locate(config.pretrained), num_labels=1, device="cpu")
     costs = []
     for shopper, item in PEERED:
@@ -228,7 +241,7 @@ def _cost(
 ) -> tuple[Cost, Task]:
     name, shopper, item, count = size
     items = _drawn(texts, count) if item is None else texts.of_tokens(count, item)
-    task = Task(scorer, texts.titles_of_tokens(shopper), list(items))
+    task = Task(scorer, texts.history_of_tokens(shopper), list(items))
     shopper_tokens, item_tokens = task.sizes
     cost = Cost(
         case=name,
@@ -238,6 +251,14 @@ def _cost(
         two_part_ms=task.two_part(repeats),
     )
     return cost, task
+
+
+def _histories(log: InteractionLog) -> list[list[int]]:
+    """Distinct items of each shopper, the latest first."""
+    histories = log.histories(np.arange(len(log.user_ids)))
+    bounds = itertools.pairwise(histories.offsets.tolist())
+    items = (histories.item[first:end][::-1].tolist() for first, end in bounds)
+    return [list(dict.fromkeys(rows)) for rows in items]
 
 
 def _drawn(texts: Texts, count: int) -> NDArray[np.str_]:

@@ -109,14 +109,10 @@ def training(
 
 
 def _encoder(registry: Path, folder: Path, *, repeats: int, seed: int) -> TextScoring:
-    from recsys.text import render_items  # noqa: PLC0415
     from serving.bench.plots import plot_text_scoring  # noqa: PLC0415
     from serving.bench.text_scoring import measure_text_scoring  # noqa: PLC0415
 
-    contents = _contents(registry)
-    titles = render_items(contents.catalogue.table)
-    config = contents.configuration.text
-    found = measure_text_scoring(contents.texts.scorer, titles, config, folder, repeats, seed)
+    found = measure_text_scoring(_contents(registry), folder, repeats, seed)
     plot_text_scoring(found, written(found, folder, "encoder") / "encoder.png")
     return found
 
