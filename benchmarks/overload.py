@@ -123,7 +123,7 @@ class Overload(BaseModel):
     """Resident in the server before."""
 
     held: dict[str, bool]
-    """What must hold, and whether it did, in every round."""
+    """What must hold, and whether it did: goodput as the median, all else in every round."""
 
 
 def load_of(outcomes: Sequence[Outcome], seconds: float) -> Load:

@@ -41,7 +41,7 @@ SHOPPER_TOKENS: Final = (16, 48, 128, 256, 512)
 ITEM_TOKENS: Final = (8, 12, 16, 25, 32)
 CANDIDATES: Final = (10, 30, 100, 300, 1_000)
 SHORT_TITLE: Final = 6
-"""Tokens of a short title; of a text's tokens, so many make an item that its shopper took up."""
+"""Tokens of a short title: from them follows how many items a shopper's history needs."""
 
 USUAL: Final = (128, 12, 100)
 """Shopper tokens, item tokens and candidates that the sweeps vary one of."""
