@@ -1,10 +1,11 @@
-"""How many calls are scored, and how many may wait, at the same time."""
+"""How many calls are scored, may wait and write at the same time."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from threading import Event, Lock
 from typing import Any, Final, Generic, TypeVar
@@ -19,6 +20,10 @@ MIN_PUSHBACK_SECONDS: Final = 0.05
 
 _NEWEST: Final = 0.1
 """Weight of the latest call in the moving average of how long calls take."""
+
+LIMIT_REACHED: Final = "the server is at its limit of calls; try again later"
+WRITE_PUSHBACK_SECONDS: Final = 0.5
+"""What a refused caller who wants to write is asked to wait: a change takes about as long."""
 
 Answer = TypeVar("Answer")
 
@@ -218,4 +223,51 @@ class Admission:
     def _refused(self, why: Refusal, expected_wait: float) -> OverloadedError:
         self._on_refusal(why)
         again = max(expected_wait, MIN_PUSHBACK_SECONDS)
-        return OverloadedError("the server is at its limit of calls; try again later", again)
+        return OverloadedError(LIMIT_REACHED, again)
+
+
+class WriteAdmission:
+    """Lets a limited number of calls write at a time, and refuses the others at once.
+
+    A call that writes waits for a disk, or until a change is in effect, and takes no worker
+    meanwhile; but it takes a thread, and those that score need theirs.
+
+    Args:
+        count: calls that may write at a time.
+        on_refusal: told of every call that may not.
+    """
+
+    def __init__(self, count: int, on_refusal: Callable[[Refusal], None] = lambda _: None) -> None:
+        self._count = count
+        self._on_refusal = on_refusal
+        self._lock = Lock()
+        self._writing = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call that comes now would be refused."""
+        return self._writing >= self._count
+
+    def refusal(self, _: float) -> OverloadedError | None:
+        """What a call that comes now is told; None for one that may write."""
+        if not self.is_busy:
+            return None
+        self._on_refusal(Refusal.QUEUE_FULL)
+        return OverloadedError(LIMIT_REACHED, WRITE_PUSHBACK_SECONDS)
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Have one of the places for as long as the block runs.
+
+        Raises:
+            OverloadedError: all are taken; says when to try again.
+        """
+        with self._lock:
+            if (refused := self.refusal(0.0)) is not None:
+                raise refused
+            self._writing += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._writing -= 1

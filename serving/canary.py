@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import resource
 import signal
@@ -38,7 +39,10 @@ TimeLeft = Callable[[], float]
 
 
 def send_canary(
-    folder: Path, time_left: TimeLeft = lambda: PATIENCE_SECONDS, command: Sequence[str] = COMMAND
+    folder: Path,
+    time_left: TimeLeft = lambda: math.inf,
+    command: Sequence[str] = COMMAND,
+    patience: float = PATIENCE_SECONDS,
 ) -> None:
     """Let a process of its own try a bundle out; returns when it came back well.
 
@@ -46,16 +50,17 @@ def send_canary(
     that are answered at the time, and is killed when nobody waits for it any more.
 
     Raises:
-        BundleCorruptError: the process found a fault or died; names the file it was reading.
-        DeadlineError: the time ran out.
+        BundleCorruptError: the process found a fault, died, or took longer than `patience` seconds:
+            some damaged files are read forever; names the file it was reading.
+        DeadlineError: the caller's time ran out.
     """
     with TemporaryFile("w+b") as told, TemporaryFile("w+b") as complaints:
-        code = _run([*command, str(folder)], (told, complaints), time_left)
+        code = _run([*command, str(folder)], (told, complaints), time_left, patience)
         lines, last_words = _lines(told)[:-1], " ".join(_lines(complaints)[-2:]).strip()
     last = json.loads(lines[-1]) if lines else "before any file"
     if isinstance(last, str):
         raise BundleCorruptError(
-            f"{last}: the process that tried the bundle out {_end(code)} there, saying "
+            f"{last}: the process that tried the bundle out {_end(code, patience)} there, saying "
             f"{last_words[-LAST_WORDS:]!r}; the bundle can't be served: publish it again"
         )
     if last["fault"] is not None:
@@ -68,23 +73,32 @@ def _lines(file: IO[bytes]) -> list[str]:
     return file.read().decode("utf-8", errors="replace").split("\n")
 
 
-def _run(command: Sequence[str], outputs: tuple[IO[bytes], IO[bytes]], time_left: TimeLeft) -> int:
-    """The exit code of the command; what it writes goes into `outputs`."""
-    end = time.monotonic() + PATIENCE_SECONDS
+def _run(
+    command: Sequence[str],
+    outputs: tuple[IO[bytes], IO[bytes]],
+    time_left: TimeLeft,
+    patience: float,
+) -> int | None:
+    """The exit code of the command, None of one that took too long; `outputs` has what it wrote."""
+    end = time.monotonic() + patience
     with subprocess.Popen(  # noqa: S603  (our own command)
         command, stdin=subprocess.DEVNULL, stdout=outputs[0], stderr=outputs[1]
     ) as process:
         try:
             while process.poll() is None:
-                if time_left() <= 0 or time.monotonic() > end:
+                if time_left() <= 0:
                     raise DeadlineError("there was no time to try the bundle out")
+                if time.monotonic() > end:
+                    return None
                 time.sleep(_STEP_SECONDS)
         finally:
             process.kill()
     return process.returncode
 
 
-def _end(code: int) -> str:
+def _end(code: int | None, patience: float) -> str:
+    if code is None:
+        return f"was not done after {patience:.0f} s"
     if code < 0:
         with contextlib.suppress(ValueError):
             return f"died of {signal.Signals(-code).name}"

@@ -10,6 +10,7 @@ import grpc
 from recsys import v1
 from recsys.interactions import microseconds
 from recsys.state import ItemChange, ItemRecord
+from serving.admission import WriteAdmission
 from serving.batch_reading import Rejection
 from serving.item_reading import ItemReader
 from serving.live_catalogue import LiveCatalogue
@@ -27,6 +28,7 @@ class CatalogService(v1.CatalogServiceServicer):
         rankers: where the recommender is.
         settings: limits.
         clock: the time now, aware of its time zone.
+        writes: how many calls may write at a time.
     """
 
     def __init__(
@@ -35,11 +37,13 @@ class CatalogService(v1.CatalogServiceServicer):
         rankers: RankerSlot,
         settings: ServerSettings,
         clock: Callable[[], datetime],
+        writes: WriteAdmission,
     ) -> None:
         self._catalogue = catalogue
         self._rankers = rankers
         self._reader = ItemReader(settings)
         self._clock = clock
+        self._writes = writes
 
     def UpsertItems(  # noqa: N802
         self, request: v1.UpsertItemsRequest, context: grpc.ServicerContext
@@ -51,7 +55,8 @@ class CatalogService(v1.CatalogServiceServicer):
         records, rejected = self._reader.read(request.items, now)
         changes = [_upsert(record, microseconds(now), known) for record in records]
         taken = [one for one in changes if known.get(one.item_id, 0) <= one.changed_at]
-        made = self._catalogue.change(taken, context.time_remaining())
+        with self._writes.taken():
+            made = self._catalogue.change(taken, context.time_remaining())
         current = {one.item_id for one in taken} - made.outdated
         outdated = {record.item_id for record in records} - current
         seen = {one.index for one in rejected}
@@ -79,7 +84,8 @@ class CatalogService(v1.CatalogServiceServicer):
             known = ranker.updated_at
         ids = self._reader.read_ids(request.item_ids)
         changes = [ItemChange(one, _after(now, one, known), None) for one in ids]
-        self._catalogue.change(changes, context.time_remaining())
+        with self._writes.taken():
+            self._catalogue.change(changes, context.time_remaining())
         return v1.DeleteItemsResponse(deleted_count=len(ids))
 
 

@@ -11,6 +11,7 @@ from recsys import v1
 from recsys.interactions import microseconds
 from recsys.pseudonyms import Names
 from recsys.state import StateStore
+from serving.admission import WriteAdmission
 from serving.batch_reading import Rejection
 from serving.event_reading import EventReader
 from serving.ranking import RankerSlot
@@ -26,6 +27,7 @@ class EventService(v1.EventServiceServicer):
         settings: limits.
         clock: the time now, aware of its time zone.
         names: under which shoppers are recorded.
+        writes: how many calls may write at a time.
     """
 
     def __init__(
@@ -35,11 +37,13 @@ class EventService(v1.EventServiceServicer):
         settings: ServerSettings,
         clock: Callable[[], datetime],
         names: Names,
+        writes: WriteAdmission,
     ) -> None:
         self._store = store
         self._rankers = rankers
         self._reader = EventReader(settings, names)
         self._clock = clock
+        self._writes = writes
 
     def RecordEvents(  # noqa: N802
         self, request: v1.RecordEventsRequest, _: grpc.ServicerContext
@@ -48,8 +52,9 @@ class EventService(v1.EventServiceServicer):
         now = self._clock()
         with self._rankers.take() as ranker:
             horizon = ranker.horizon
-        events, rejected = self._reader.read(request.events, now)
-        appended = self._store.append_events(events, microseconds(now), microseconds(horizon))
+        with self._writes.taken():
+            events, rejected = self._reader.read(request.events, now)
+            appended = self._store.append_events(events, microseconds(now), microseconds(horizon))
         return v1.RecordEventsResponse(
             recorded_count=appended.recorded,
             duplicate_count=appended.repeated,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -42,9 +43,8 @@ def following(
             message says why.
     """
     stopping = Event()
-    loader = BundleLoader(
-        registry, lambda: server.metrics.loaded(well=False), pseudonym_key=server.names.key
-    )
+    refused = partial(server.metrics.loaded, well=False)
+    loader = BundleLoader(registry, refused, pseudonym_key=server.names.key)
     swapper = BundleSwapper(loader.load, server.install, utc_now)
     with ExitStack() as running:
         running.callback(swapper.close)
@@ -53,7 +53,7 @@ def following(
                 _experimenting(server, loader, settings.experiments, settings, stopping)
             )
         watch = PointerWatch(
-            registry, swapper, settings.watch_seconds, stopping, server.can_install
+            registry, swapper, settings.watch_seconds, stopping, server.can_install, refused
         )
         version = bundle or registry.current()
         swapper.change_to(version, lambda: 0.0 if stopping.is_set() else math.inf)

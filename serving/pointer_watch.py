@@ -27,6 +27,7 @@ class PointerWatch(Watch):
         seconds: between two looks.
         stopping: ends it once set; a change under way is given up then.
         is_ready: whether a change can succeed; until then, none is tried.
+        on_refused: called for each pointer that names no bundle that may be served.
     """
 
     def __init__(
@@ -36,12 +37,14 @@ class PointerWatch(Watch):
         seconds: float,
         stopping: Event,
         is_ready: Callable[[], bool] = lambda: True,
+        on_refused: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__("pointer watch", seconds, stopping)
         self._registry = registry
         self._swapper = swapper
         self._seen = file_mark(registry.pointer)
         self._is_ready = is_ready
+        self._on_refused = on_refused
 
     def _look(self) -> None:
         mark = file_mark(self._registry.pointer)
@@ -57,6 +60,7 @@ class PointerWatch(Watch):
         try:
             version = self._registry.current(seen=status.newest or None)
         except RecsysError as error:
+            self._on_refused()
             self._swapper.note_failure("", str(error))
             return True
         if version == status.version or not self._is_ready():

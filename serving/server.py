@@ -19,7 +19,7 @@ from recsys.errors import ConfigurationError
 from recsys.mapped_arrays import release_pages
 from recsys.pseudonyms import Pseudonyms
 from recsys.state import StateStore
-from serving.admission import Admission
+from serving.admission import Admission, WriteAdmission
 from serving.call_guard import CallGuard, Screening
 from serving.calls import CallsUnderWay
 from serving.catalog_service import CatalogService
@@ -47,6 +47,8 @@ SCORED: Final = f"/{SERVICE}/"
 
 STATE_SERVICES: Final = ("recsys.v1.EventService", "recsys.v1.CatalogService")
 """Those that need a state store."""
+
+WRITTEN: Final = tuple(f"/{name}/" for name in STATE_SERVICES)
 SPARE_THREADS: Final = 4
 """Beside those of admitted calls, for requests that are refused once they are read."""
 
@@ -115,8 +117,14 @@ class Server:
             self.metrics.refused,
         )
 
+        self._writes = WriteAdmission(settings.max_writing_calls, self.metrics.refused)
+
         def screen(method: str) -> Screening | None:
-            return admission.refusal if admission.is_busy and method.startswith(SCORED) else None
+            if admission.is_busy and method.startswith(SCORED):
+                return admission.refusal
+            if self._writes.is_busy and method.startswith(WRITTEN):
+                return self._writes.refusal
+            return None
 
         guard = CallGuard(self._calls, *self._pools, screen, self.metrics.called)
         self._server = grpc.server(self._pools[0], interceptors=[guard], options=_options(settings))
@@ -144,9 +152,9 @@ class Server:
     def _take_in(self, store: StateStore, clock: Callable[[], datetime]) -> LiveCatalogue:
         """Offer the services that write to the store."""
         catalogue = LiveCatalogue(store, self._settings.changes_seconds)
-        events = EventService(store, self.rankers, self._settings, clock, self.names)
+        events = EventService(store, self.rankers, self._settings, clock, self.names, self._writes)
         v1.add_EventServiceServicer_to_server(events, self._server)
-        items = CatalogService(catalogue, self.rankers, self._settings, clock)
+        items = CatalogService(catalogue, self.rankers, self._settings, clock, self._writes)
         v1.add_CatalogServiceServicer_to_server(items, self._server)
         return catalogue
 
@@ -255,7 +263,8 @@ class Server:
 
 
 def _pool(settings: ServerSettings) -> ThreadPoolExecutor:
-    threads = settings.workers + settings.max_waiting_calls + SPARE_THREADS
+    scored = settings.workers + settings.max_waiting_calls
+    threads = scored + settings.max_writing_calls + SPARE_THREADS
     return ThreadPoolExecutor(max_workers=threads, thread_name_prefix="call")
 
 

@@ -58,6 +58,10 @@ class ServerSettings(BaseModel):
     max_waiting_calls: int = Field(default=32, ge=0, le=1_024)
     """Calls that wait for a worker; one more is refused at once with RESOURCE_EXHAUSTED."""
 
+    max_writing_calls: int = Field(default=32, ge=1, le=1_024)
+    """Calls of `EventService` and `CatalogService` at the same time; one more is refused at once
+    with RESOURCE_EXHAUSTED. They take no worker."""
+
     max_wait_seconds: float = Field(default=5.0, gt=0)
     """Longest wait for a worker, also for calls with a later deadline or none."""
 

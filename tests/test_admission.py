@@ -8,9 +8,10 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any, cast
 
 import grpc
@@ -19,10 +20,11 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from log_lines import lines
 from shelf_ranker import ShelfRanker
-from shelf_server import Call, raising, running, until, waits
+from shelf_server import NOW, Call, raising, refusal, running, until, waits
 
 from recsys import v1
 from recsys.errors import CallCancelledError, DeadlineError, ModelError, OverloadedError
+from recsys.state import Appended, EventRecord, SqliteStateStore
 from serving.admission import MIN_PUSHBACK_SECONDS, Admission, Refusal
 from serving.client import RecommendationClient
 from serving.threads import Workers
@@ -220,6 +222,57 @@ def test_a_refused_caller_is_told_when_to_come_back() -> None:
     assert said.details[0].Unpack(info)
     assert info.retry_delay.ToMilliseconds() == pushback
     assert told.value.retry_after_seconds == pushback / 1_000
+
+
+class SlowStore(SqliteStateStore):
+    """A store whose disk writes events only once a gate is open."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.gate = threading.Event()
+
+    def append_events(
+        self, events: Sequence[EventRecord], received_at: int, late_before: int
+    ) -> Appended:
+        waits(self.gate)
+        return super().append_events(events, received_at, late_before)
+
+
+def test_calls_that_write_are_limited_and_leave_those_that_score_their_threads(
+    tmp_path: Path,
+) -> None:
+    event = v1.Event(event_id="e", user_id="u", item_id="i", event_type="view")
+    event.event_time.FromDatetime(NOW)
+    request = v1.RecordEventsRequest(events=[event])
+    with (
+        closing(SlowStore(tmp_path / "state.sqlite")) as store,
+        running(ShelfRanker(), store, max_writing_calls=3) as (server, call),
+        ThreadPoolExecutor(3) as pool,
+    ):
+
+        def record() -> v1.RecordEventsResponse:
+            response: v1.RecordEventsResponse = call.events.RecordEvents(request, timeout=20.0)
+            return response
+
+        def refused() -> float | None:
+            return server.metrics.registry.get_sample_value(
+                "recsys_refused_calls_total", {"reason": "queue_full"}
+            )
+
+        writing = [pool.submit(record) for _ in range(3)]
+        until(lambda: server._writes.is_busy)
+        for number in range(60):
+            code, text, _ = refusal(record)
+            assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "limit of calls" in text
+            assert refused() == number + 1
+        assert call.recommend(timeout=5.0).items
+        delete = v1.DeleteItemsRequest(item_ids=["i"])
+        code, _, _ = refusal(lambda: call.catalogue.DeleteItems(delete, timeout=5.0))
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        store.gate.set()
+        assert sum(one.result().recorded_count for one in writing) == 1
+        assert record().duplicate_count == 1
 
 
 def test_twice_the_places_means_exactly_the_rest_is_refused() -> None:

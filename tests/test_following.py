@@ -35,20 +35,12 @@ from recsys.errors import BundleCorruptError, BundleSignatureError
 from recsys.recommender import check_golden, load_golden, try_out
 from serving.bench.redis_process import RedisProcess
 from serving.bench.tcp_proxy import tcp_proxy
-from serving.canary import send_canary
 from serving.following import following
-from serving.loading import BundleLoader, open_recommender
+from serving.loading import open_recommender
+from serving.server import Server
 from serving.settings import ServerSettings
 
 SETTINGS = ServerSettings(watch_seconds=0.02)
-UNCHECKED = """
-import sys
-import recsys.ranker.boosting
-recsys.ranker.boosting.check_model_text = lambda text: None
-from serving.canary import main
-main(sys.argv[1:])
-"""
-"""A canary that hands LightGBM whatever there is."""
 
 
 @pytest.fixture(scope="module")
@@ -62,19 +54,33 @@ def registry(trained_shop: TrainedShop, tmp_path_factory: pytest.TempPathFactory
 
 
 @contextmanager
-def followed(registry: Registry) -> Iterator[Call]:
+def followed(registry: Registry) -> Iterator[tuple[Server, Call]]:
     with (
         running(None, max_answer_seconds=60.0, max_wait_seconds=60.0) as (server, call),
         following(server, registry, SETTINGS),
     ):
-        yield call
+        yield server, call
 
 
 @pytest.fixture(scope="module")
-def call(registry: Registry) -> Iterator[Call]:
-    """To a server that follows the registry; it has tried out what it served once."""
-    with followed(registry) as call:
-        yield call
+def served(registry: Registry) -> Iterator[tuple[Server, Call]]:
+    """A server that follows the registry; it has tried out what it served once."""
+    with followed(registry) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def call(served: tuple[Server, Call]) -> Call:
+    """To that server."""
+    return served[1]
+
+
+def failed_loads(server: Server) -> float:
+    counted = server.metrics.registry.get_sample_value(
+        "recsys_bundle_loads_total", {"outcome": "failed"}
+    )
+    assert counted is not None
+    return counted
 
 
 def version_of(call: Call) -> str:
@@ -189,9 +195,11 @@ def test_calls_during_swaps_all_succeed_each_with_one_version_s_golden_answer(
 
 @pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.slow)])
 def test_every_damaged_file_is_named_while_the_old_bundle_serves(
-    registry: Registry, call: Call, log: io.StringIO, step: int
+    registry: Registry, served: tuple[Server, Call], log: io.StringIO, step: int
 ) -> None:
     """Every file is damaged and every damage is done; with a step of 1, every damage to each."""
+    server, call = served
+    before, done = failed_loads(server), 0
     good = registry.folder("v000002")
     aside = registry.root / "aside"
     names = [p.relative_to(good).as_posix() for p in good.rglob("*") if p.is_file()]
@@ -207,11 +215,28 @@ def test_every_damaged_file_is_named_while_the_old_bundle_serves(
             failure = next(x for x in lines(log)[::-1] if x["event"] == "load_failed")
             assert name in str(failure["reason"]), (damage, failure)
             assert failure["serving"] == "v000001"
+            done += 1
+            assert failed_loads(server) == before + done
             shutil.rmtree(good)
             aside.rename(good)
             write_pointer(registry.pointer, "v000001")
         assert version_of(call) == "v000001"
     registry.verify("v000002")
+
+
+def test_a_pointer_that_names_nothing_is_counted_and_the_old_bundle_serves(
+    registry: Registry, served: tuple[Server, Call], log: io.StringIO
+) -> None:
+    server, call = served
+    before = failed_loads(server)
+    for number, content in enumerate(("nonsense\n", "v000099\n", "")):
+        registry.pointer.write_text(content)
+        until(lambda number=number: failed_loads(server) == before + number + 1)  # type: ignore[misc]
+        assert version_of(call) == "v000001"
+    write_pointer(registry.pointer, "v000001")
+    failures = [line for line in lines(log) if line["event"] == "load_failed"]
+    assert {line["serving"] for line in failures} == {"v000001"}
+    assert len(failures) == 3
 
 
 def _extra(path: Path) -> None:
@@ -222,22 +247,6 @@ def _swap(path: Path) -> None:
     bundles = next(folder for folder in path.parents if folder.name == "bundles")
     other = next(p for p in bundles.rglob(f"*{path.suffix}") if p.is_file() and p != path)
     path.write_bytes(other.read_bytes() + b" ")
-
-
-def test_a_file_that_kills_its_reader_kills_the_canary_alone(registry: Registry) -> None:
-    def cut(folder: Path) -> None:
-        path = folder / "ranker" / "full" / "lambdarank.txt"
-        text = path.read_text()
-        path.write_text(text[: text.index("leaf_value")])
-
-    version = publish_variant(registry, cut)
-    registry.verify(version)  # the manifest is of the bad file
-    command = [sys.executable, "-P", "-c", UNCHECKED]
-    loader = BundleLoader(registry, canary=partial(send_canary, command=command))
-    with pytest.raises(BundleCorruptError, match=r"ranker/full/lambdarank\.txt: .* died of SIG"):
-        loader.load(version, lambda: 200.0)
-    with pytest.raises(BundleCorruptError, match=r"ranker/full/lambdarank\.txt: .*no sound"):
-        try_out(registry.folder(version), lambda _: None)
 
 
 def not_finite(name: str) -> Callable[[Path], None]:
@@ -359,7 +368,7 @@ def test_a_server_with_a_public_key_follows_signed_pointers_only(
         signer.sign(version)
     signer.activate("v000002")
     reader = Registry(root, public_key=PublicKey.read(public))
-    with followed(reader) as call:
+    with followed(reader) as (_, call):
         write_pointer(root / "CURRENT", "v000001")
         until(lambda: "no signed order" in log.getvalue())
         assert version_of(call) == "v000002"
