@@ -94,7 +94,7 @@ def test_the_serving_path_is_measured_through_a_server(
 
 
 def test_fine_tuning_is_measured_beside_its_peer(bench: Bench) -> None:
-    found = bench("training", "--groups", "16")
+    found = bench("training", "--groups", "16", "--repeats", "1")
     assert found["pairs"] > found["peer_pairs"] > 0
     assert min(found["this_product"], found["sentence_transformers"]) > 0
 

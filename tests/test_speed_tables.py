@@ -73,6 +73,7 @@ FIGURES = Benchmarks(
     ),
     training=TrainingSpeed(
         machine=MACHINE,
+        repeats=5,
         shopper_titles=16,
         pairs=4_096,
         this_product=423.0,

@@ -36,6 +36,9 @@ class TrainingSpeed(BaseModel):
     """Pairs of a shopper's text and an item's text that are learnt from in a second."""
 
     machine: Machine
+    repeats: int
+    """Runs that the medians are of, this product and the peer in turn."""
+
     shopper_titles: int
     pairs: int
     this_product: float
@@ -47,7 +50,7 @@ class TrainingSpeed(BaseModel):
 
 
 def measure_training(
-    titles: Sequence[str], configuration: Configuration, groups: int, seed: int
+    titles: Sequence[str], configuration: Configuration, groups: int, seed: int, repeats: int
 ) -> TrainingSpeed:
     """Fine-tune both on groups of one drawn shopper and a purchase among 15 other items.
 
@@ -59,14 +62,24 @@ def measure_training(
         configuration: recipe and token budgets.
         groups: this product learns from so many, the peer from an eighth of them.
         seed: of the draw.
+        repeats: runs of each.
     """
     items = configuration.cross_encoder.negatives.per_group + 1
     drawn = _groups(len(titles), groups, items, configuration.text.shopper_max_segments, seed)
-    own = _own_seconds(titles, configuration, drawn)
     few = max(groups // 8, 2)
-    peer = _peer_seconds(titles, configuration, drawn, few)
+    own, peer = np.median(
+        [
+            (
+                _own_seconds(titles, configuration, drawn),
+                _peer_seconds(titles, configuration, drawn, few),
+            )
+            for _ in range(repeats)
+        ],
+        axis=0,
+    ).tolist()
     return TrainingSpeed(
         machine=this_machine(),
+        repeats=repeats,
         shopper_titles=configuration.text.shopper_max_segments,
         pairs=groups * items,
         this_product=groups * items / own,

@@ -23,6 +23,7 @@ REPEATS: Final = 7
 CALLS: Final = 300
 CLIENTS: Final = (1, 8)
 GROUPS: Final = 256
+TRAININGS: Final = 5
 SEED: Final = 1
 """Defaults."""
 
@@ -51,7 +52,7 @@ def everything(
     found = Benchmarks(
         encoder=_encoder(registry, out, repeats=REPEATS, seed=SEED),
         serving=_serving(registry, out, calls=CALLS, clients=CLIENTS),
-        training=_training(registry, out, groups=GROUPS, seed=SEED),
+        training=_training(registry, out, groups=GROUPS, repeats=TRAININGS, seed=SEED),
     )
     (out / "speed.md").write_text(found.markdown(), encoding="utf-8")
     printed(found, _show_everything, as_json=as_json)
@@ -96,6 +97,7 @@ def training(
     registry: RegistryOption,
     out: OutOption = Path("bench"),
     groups: Annotated[int, typer.Option(min=16, help="Of 16 pairs each, to learn from.")] = GROUPS,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each median.")] = TRAININGS,
     seed: Annotated[int, typer.Option(min=0, help="Of the pairs that are drawn.")] = SEED,
     *,
     as_json: JsonOption = False,
@@ -104,7 +106,7 @@ def training(
 
     Example: recsys bench training --registry shop/registry
     """
-    found = _training(registry, out, groups=groups, seed=seed)
+    found = _training(registry, out, groups=groups, repeats=repeats, seed=seed)
     printed(found, _show_training, as_json=as_json)
 
 
@@ -129,13 +131,15 @@ def _serving(registry: Path, folder: Path, *, calls: int, clients: tuple[int, ..
     return found
 
 
-def _training(registry: Path, folder: Path, *, groups: int, seed: int) -> TrainingSpeed:
+def _training(
+    registry: Path, folder: Path, *, groups: int, repeats: int, seed: int
+) -> TrainingSpeed:
     from recsys.text import render_items  # noqa: PLC0415
     from serving.bench.training import measure_training  # noqa: PLC0415
 
     contents = _contents(registry)
     titles = render_items(contents.catalogue.table)
-    found = measure_training(titles, contents.configuration, groups, seed)
+    found = measure_training(titles, contents.configuration, groups, seed, repeats)
     written(found, folder, "training")
     return found
 
@@ -249,7 +253,10 @@ def _show_serving(found: ServingPath) -> None:
 
 def _show_training(found: TrainingSpeed) -> None:
     own, peer = found.this_product, found.sentence_transformers
-    table = table_of(f"Fine-tuning, {found.shopper_titles} titles a shopper, pairs a second")
+    table = table_of(
+        f"Fine-tuning, {found.shopper_titles} titles a shopper, pairs a second, median of"
+        f" {found.repeats}"
+    )
     for name in ("this product", "CrossEncoderTrainer", "ratio"):
         table.add_column(name, justify="right")
     table.add_row(f"[bold]{own:,.0f}[/]", f"{peer:,.0f}", f"{own / peer:.1f} x")
