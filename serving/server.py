@@ -103,7 +103,7 @@ class Server:
         self.experiments = ExperimentSlot()
         self.experiments.put(RunningExperiments())
         self._calls = CallsUnderWay()
-        self._pools = (_pool(settings), ThreadPoolExecutor(HEALTH_THREADS, "health"))
+        self._pools = (_pool(settings, store), ThreadPoolExecutor(HEALTH_THREADS, "health"))
         self._services = (SERVICE, *(STATE_SERVICES if store else ()))
         self._readiness = Readiness(self._services, self._pools[1])
         self.metrics = Metrics()
@@ -262,9 +262,9 @@ class Server:
             self._impressions.close()
 
 
-def _pool(settings: ServerSettings) -> ThreadPoolExecutor:
-    scored = settings.workers + settings.max_waiting_calls
-    threads = scored + settings.max_writing_calls + SPARE_THREADS
+def _pool(settings: ServerSettings, store: StateStore | None) -> ThreadPoolExecutor:
+    writing = 0 if store is None else settings.max_writing_calls
+    threads = settings.workers + settings.max_waiting_calls + writing + SPARE_THREADS
     return ThreadPoolExecutor(max_workers=threads, thread_name_prefix="call")
 
 
