@@ -12,6 +12,7 @@ import grpc
 
 from recsys import v1
 from recsys.errors import OverloadedError
+from serving.admission import LIMIT_REACHED, MIN_PUSHBACK_SECONDS
 from serving.call_guard import CallGuard
 from serving.calls import CallsUnderWay
 
@@ -32,7 +33,7 @@ def refusing_server() -> Iterator[str]:
 
 def _refuse(told: Connection) -> None:
     """Serve on any free port, which the connection is told, until a word comes back."""
-    refusal = OverloadedError("the server is at its limit of calls; try again later", 0.1)
+    refusal = OverloadedError(LIMIT_REACHED, MIN_PUSHBACK_SECONDS)
     with ThreadPoolExecutor(1) as threads:
         guard = CallGuard(
             CallsUnderWay(), threads, threads, lambda _: lambda _: refusal, lambda *_: None

@@ -43,10 +43,12 @@ class Benchmarks(BaseModel):
             OSError, ValueError: a file is missing or not such a file.
         """
         files = {name: folder / f"{name}.json" for name in cls.model_fields}
-        needed = [name for name, field in cls.model_fields.items() if field.is_required()]
-        found = {name: files[name].read_bytes() for name in needed}
-        found |= {name: path.read_bytes() for name, path in files.items() if path.exists()}
-        return cls.model_validate({name: json.loads(text) for name, text in found.items()})
+        found = {
+            name: json.loads(path.read_bytes())
+            for name, path in files.items()
+            if cls.model_fields[name].is_required() or path.exists()
+        }
+        return cls.model_validate(found)
 
     def markdown(self) -> str:
         """The tables, each with what it was measured on, ending in a line break."""
