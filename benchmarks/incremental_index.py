@@ -1,117 +1,169 @@
-"""What it costs to follow a changed catalogue, beside building everything from nothing.
+"""What `recsys index` costs where little has changed, beside reading the whole catalogue again.
 
-python benchmarks/incremental_index.py --items 100000 --out bench
+    python benchmarks/incremental_index.py DATASET --registry REG --until TIME --out FOLDER
+        [--items 100000] [--check]
 
-Titles are three to six words of the encoder's own vocabulary, common ones more often (Zipf and
-Mandelbrot). Of the changed items a third is new, a third has another title and a third is gone.
-Each run reads the bundle from the disk, finds what changed, reads it with the encoders, updates
-states, index and nearest items, and writes the bundle; the run from nothing does the same with no
-bundle to start from. No events: they cost the same either way.
+Grows the dataset's catalogue: titles are three to six words of the real ones, drawn as often as
+they stand there. Then runs `recsys index --rebuild` over it, from a copy of the registry, with the
+events before TIME. That is the whole: every text is read, everything else is made anew. Then, for
+each share, so many of the items change (a third is new, a third has another title, a third is
+gone), a day of events comes in, and `recsys index` follows. Every run is the command as cron calls
+it, from the start of its process to the published bundle: sums, reading the dataset, the encoders,
+checks, golden queries and all.
+
+`--check` rebuilds the whole of the 1 % as well and says how far the two bundles are apart.
+
+Written to FOLDER: `incremental_index.json`, with what must hold and whether it does, and
+`incremental_index.png`.
 """
 
 from __future__ import annotations
 
 import json
+import resource
 import shutil
-import tempfile
+import subprocess
+import sys
 import time
 from argparse import ArgumentParser
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
-from recsys.config import Configuration, RetrievalConfig
-from recsys.interactions import InteractionLog
-from recsys.page import MerchandisingRules
-from recsys.recommender import (
-    MEANING,
-    WORDS,
-    Catalogue,
-    CatalogueChange,
-    CatalogueUpdate,
-    Contents,
-    ItemReader,
-    TextModels,
-    Upkeep,
-    text_sums,
-)
-from recsys.recommender.contents import load_texts
-from recsys.retrieval import (
-    CoOccurrence,
-    DeepNeighbours,
-    Taste,
-    TastePrior,
-    TextSpace,
-    VectorIndex,
-    VectorNearness,
-    WordCounts,
-    WordModel,
-    WordNearness,
-)
-from recsys.text import BiEncoder, Calibration, TextScorer, render_items
-from serving.bench.machine import this_machine
+from recsys.bundle import Registry
+from recsys.recommender import Contents
+from recsys.retrieval import ItemNeighbours
+from recsys.tables import Dataset, write_dataset
+from serving.bench.machine import Machine, this_machine
 from training.plot_style import BLUE, INK, style
-from training.process import set_up_process
-from training.tune_text import new_cross_encoder
 
 SHARES: Final = (0.0001, 0.001, 0.01, 0.05, 0.2)
-SEED_ITEMS: Final = 300
-TITLE_WORDS: Final = (3, 7)
-RANK_OFFSET: Final = 20
-SHORTEST_WORD: Final = 3
-COMPARED: Final = 2_000
 CHECKED_SHARE: Final = 0.01
+MOST_OF_THE_WHOLE: Final = 0.08
+TITLE_WORDS: Final = (3, 7)
+NIGHT: Final = timedelta(days=1)
+COMPARED: Final = 2_000
+LEAST_IN_COMMON: Final = 0.95
+ROUNDING: Final = 1e-5
 
 
-@dataclass(frozen=True)
-class Run:
-    """One way to the new bundle; seconds of each step, and of processor time in all of them."""
+_PARTS: Final = ("of_the_whole", "cpu_of_the_whole")
+
+
+class Night(BaseModel):
+    """One run of the command."""
 
     share: float
-    read: int
+    """Of the items that changed; 1 for the whole."""
+
+    added: int
+    changed: int
     deleted: int
-    load_s: float
-    update_s: float
-    save_s: float
-    cpu_s: float
+    events: int
+    recall: float
+    seconds: float
+    cpu_seconds: float
+    of_the_whole: float
+    """Its seconds, in proportion to those of the whole."""
 
-    @property
-    def seconds(self) -> float:
-        """All together."""
-        return self.load_s + self.update_s + self.save_s
+    cpu_of_the_whole: float
+    """The same of processor time, which hardly depends on what else the machine does."""
 
-    def beside(self, full: Run) -> dict[str, float]:
-        """The figures, and their share of those from nothing."""
-        ratios = {"ratio": self.seconds / full.seconds, "cpu_ratio": self.cpu_s / full.cpu_s}
-        return asdict(self) | {"seconds": self.seconds} | ratios
+    @classmethod
+    def beside(cls, told: Mapping[str, object], share: float, whole: Night | None) -> Night:
+        """From what a run says and took; without a `whole` it is that itself."""
+        found = cls.model_validate({**told, "share": share, **dict.fromkeys(_PARTS, 1.0)})
+        if whole is None:
+            return found
+        parts = (found.seconds / whole.seconds, found.cpu_seconds / whole.cpu_seconds)
+        return found.model_copy(update=dict(zip(_PARTS, parts, strict=True)))
+
+
+class Incremental(BaseModel):
+    """All figures of a run."""
+
+    machine: Machine
+    items: int
+    whole: Night
+    nights: list[Night]
+    apart: dict[str, float]
+    """The bundle of the 1 % from the one that was rebuilt; empty without `--check`."""
+
+    held: dict[str, bool]
+    """What must hold, and whether it did."""
 
 
 class Titles:
-    """Random titles."""
+    """Random titles of the words of real ones, as frequent as there."""
 
-    def __init__(self, words: list[str], rng: np.random.Generator) -> None:
-        self._words = np.array(words, object)[rng.permutation(len(words))]
-        chance = 1 / (RANK_OFFSET + np.arange(len(words)))
-        self._ends = np.cumsum(chance / chance.sum())
+    def __init__(self, real: Sequence[str], rng: np.random.Generator) -> None:
+        self._words = np.array(" ".join(real).split(), object)
         self._rng = rng
 
     def draw(self, count: int) -> list[str]:
         """`count` titles."""
         lengths = self._rng.integers(*TITLE_WORDS, count)
-        places = np.searchsorted(self._ends, self._rng.random(lengths.sum()))
-        parts = np.split(self._words[np.minimum(places, len(self._words) - 1)], np.cumsum(lengths))
-        return [" ".join(part) for part in parts[:count]]
+        words = self._words[self._rng.integers(len(self._words), size=lengths.sum())]
+        return [" ".join(part) for part in np.split(words, np.cumsum(lengths))[:count]]
 
 
-def catalogue(titles: Titles, items: int) -> pl.DataFrame:
-    """An `items` table."""
-    ids = [f"item-{row:07}" for row in range(items)]
-    return pl.DataFrame({"item_id": ids, "title": titles.draw(items)})
+@dataclass(frozen=True)
+class Shop:
+    """A dataset with a larger catalogue, and the registry that follows it.
+
+    Attributes:
+        folder: where all of it is.
+        source: the real registry.
+        items: the larger catalogue.
+        events: the `events` table.
+        until: the cut of the whole.
+    """
+
+    folder: Path
+    source: Path
+    items: pl.DataFrame
+    events: pl.DataFrame
+    until: datetime
+
+    def registry(self, name: str) -> Path:
+        """A fresh copy of the real registry."""
+        path = self.folder / name
+        shutil.copytree(self.source, path, ignore=shutil.ignore_patterns("work", "reports"))
+        return path
+
+    def night(
+        self, registry: Path, items: pl.DataFrame, until: datetime, *flags: str
+    ) -> dict[str, object]:
+        """What the command says of the catalogue `items`, and what it took."""
+        dataset = self.folder / "dataset"
+        write_dataset(dataset, items, self.events, overwrite=True)
+        command = [sys.executable, "-m", "serving.cli.main", "index", str(dataset), "--json"]
+        command += ["--registry", str(registry), "--until", until.isoformat(), *flags]
+        started, used = time.perf_counter(), _cpu_of_children()
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+        seconds, cpu = time.perf_counter() - started, _cpu_of_children() - used
+        return {**json.loads(done.stdout), "seconds": seconds, "cpu_seconds": cpu}
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def grown(items: pl.DataFrame, titles: Titles, count: int) -> pl.DataFrame:
+    """The real items and as many generated ones as make `count`."""
+    ids = [f"generated-{row:07}" for row in range(count - len(items))]
+    new = pl.DataFrame({"item_id": ids, "title": titles.draw(len(ids))})
+    return pl.concat([items, new], how="diagonal_relaxed")
 
 
 def changed(items: pl.DataFrame, titles: Titles, share: float, seed: int) -> pl.DataFrame:
@@ -119,137 +171,121 @@ def changed(items: pl.DataFrame, titles: Titles, share: float, seed: int) -> pl.
     rng = np.random.default_rng(seed)
     third = max(1, round(len(items) * share / 3))
     order = rng.permutation(len(items))
-    gone, other = order[:third], np.sort(order[third : 2 * third])
+    gone, other = order[:third], order[third : 2 * third]
     title = items["title"].to_numpy().copy()
     title[other] = titles.draw(third)
-    new = pl.DataFrame(
-        {"item_id": [f"new-{row:07}" for row in range(third)], "title": titles.draw(third)}
-    )
+    ids = [f"new-{row:07}" for row in range(third)]
+    new = pl.DataFrame({"item_id": ids, "title": titles.draw(third)})
     kept = items.with_columns(title=pl.Series(title, dtype=pl.String))
-    return pl.concat([kept[np.sort(np.setdiff1d(order, gone))], new])
+    return pl.concat([kept[np.setdiff1d(order, gone)], new], how="diagonal_relaxed")
 
 
-def seed_contents(items: pl.DataFrame, configuration: Configuration) -> Contents:
-    """Untrained models over the first few items; what is fitted to texts is fitted to all."""
-    few, everything = items[:SEED_ITEMS], WordCounts.of(render_items(items))
-    ids = few["item_id"].to_list()
-    texts = render_items(few)
-    precision = configuration.cross_encoder.precision
-    encoder = BiEncoder.pretrained(configuration.text.pretrained, precision)
-    cross = new_cross_encoder(configuration)
-    reader = ItemReader(encoder, cross, configuration, tuned=False)
-    read = reader.read(texts, ids)
-    index = VectorIndex.build(ids, read.vectors, configuration.retrieval.flat_index_limit)
-    counts, model = WordCounts.of(texts), WordModel.fit(everything)
-    limit = configuration.retrieval.neighbours_per_item
-    near = DeepNeighbours.build(VectorNearness(read.vectors, index), len(ids), limit)
-    lexical = DeepNeighbours.build(WordNearness.of(model, counts), len(ids), limit)
-    nothing = np.zeros((0, read.vectors.shape[1]), np.float32)
-    words = TextSpace.of_words(render_items(items), [], configuration.seed)
-    spaces = {
-        MEANING: TextSpace.of_meanings(read.vectors, nothing),
-        WORDS: replace(words, items=words.items[: len(ids)]),
-    }
-    tokenizer, budget = encoder.tokenizer, configuration.text.query_max_tokens
-    log = InteractionLog.build(few["item_id"], no_events())
-    return Contents(
-        configuration=configuration,
-        catalogue=Catalogue.of(few),
-        log=log,
-        texts=TextModels(
-            bi_encoder=encoder,
-            vectors=read.vectors,
-            untuned_vectors=read.untuned_vectors,
-            index=index,
-            neighbours=near.table,
-            lexical=lexical.table,
-            tastes={n: Taste(s, TastePrior.start(s.dimensions, 0.1)) for n, s in spaces.items()},
-            scorer=TextScorer(cross, read.states, tokenizer, budget, precision),
-            config=configuration.text,
-            upkeep=Upkeep(reader.models, 0, text_sums(texts), counts, model, near, lexical),
-        ),
-        co_occurrence=CoOccurrence.build(log, 10),
-        rankers={},
-        calibration=Calibration(np.zeros(1), np.zeros(1), 0),
-        rules=MerchandisingRules.none(),
-    )
+def differences(ours: Contents, theirs: Contents) -> dict[str, float]:
+    """How far a bundle that followed is from one that read everything.
 
-
-def no_events() -> pl.LazyFrame:
-    """An `events` table without a row."""
-    return pl.LazyFrame(
-        schema={
-            "event_id": pl.String,
-            "user_id": pl.String,
-            "item_id": pl.String,
-            "event_type": pl.String,
-            "event_time": pl.Datetime("us", "UTC"),
-        }
-    )
-
-
-def updated(before: Contents, items: pl.DataFrame) -> tuple[Contents, CatalogueUpdate]:
-    """The contents for a whole `items` table."""
-    update = CatalogueUpdate(before, CatalogueChange.to(items))
-    return update.apply(), update
-
-
-def written(contents: Contents, folder: Path) -> float:
-    """Seconds to write a bundle's files."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    start = time.perf_counter()
-    # A bundle without rankers can't be loaded: what is loaded in `incremental` is all the rest.
-    contents.save(folder)
-    return time.perf_counter() - start
-
-
-def incremental(
-    held: Contents, items: pl.DataFrame, share: float, folder: Path
-) -> tuple[Run, Contents]:
-    """Follow a changed catalogue."""
-    start, cpu = time.perf_counter(), time.process_time()
-    texts = load_texts(folder / "before", held.configuration)
-    before = replace(held, texts=texts)
-    loaded = time.perf_counter()
-    after, update = updated(before, items)
-    done = time.perf_counter()
-    saved = written(after, folder / "after")
-    counts = update.counts
-    steps = (loaded - start, done - loaded, saved)
-    return Run(share, counts.read, counts.deleted, *steps, time.process_time() - cpu), after
-
-
-def differences(found: Contents, expected: Contents) -> dict[str, float]:
-    """How far the updated contents are from those built from nothing."""
-    ours, theirs = found.texts, expected.texts
-    near = {}
-    for name in ("neighbours", "lexical"):
-        one, other = getattr(ours, name), getattr(theirs, name)
-        rows = np.linspace(0, one.items - 1, COMPARED).astype(int)
-        near[f"{name}_in_common"] = float(
-            np.mean([_share_in_common(one.of(row)[0], other.of(row)[0]) for row in rows])
-        )
+    Raises:
+        ValueError: they have other items, which nothing else makes good.
+    """
+    if ours.catalogue.item_ids != theirs.catalogue.item_ids:
+        raise ValueError("the two bundles have other items")
+    one, other = ours.texts, theirs.texts
+    states = (text.scorer.states.together() for text in (one, other))
     return {
-        "vectors": float(np.abs(ours.vectors - theirs.vectors).max()),
-        "states": float(
-            (ours.scorer.states.together() - theirs.scorer.states.together()).abs().max()
-        ),
-        **near,
+        "vectors": float(np.abs(one.vectors - other.vectors).max()),
+        "states": float((next(states) - next(states)).abs().max()),
+        "neighbours_in_common": _in_common(one.neighbours, other.neighbours),
+        "lexical_in_common": _in_common(one.lexical, other.lexical),
     }
 
 
-def _share_in_common(one: NDArray[np.int32], other: NDArray[np.int32]) -> float:
+def _in_common(one: ItemNeighbours, other: ItemNeighbours) -> float:
+    rows = np.linspace(0, one.items - 1, COMPARED).astype(int)
+    return float(np.mean([_share_found(one.of(row)[0], other.of(row)[0]) for row in rows]))
+
+
+def _share_found(one: NDArray[np.int32], other: NDArray[np.int32]) -> float:
     return float(np.isin(other, one).mean()) if len(other) else 1.0
 
 
-def plot(full: Run, runs: list[Run], items: int, path: Path) -> None:
+def measured(options: Options, folder: Path) -> Incremental:
+    """Index the whole, then night after night each from the whole."""
+    dataset = Dataset(options.dataset)
+    titles = Titles(dataset.items()["title"].to_list(), np.random.default_rng(options.seed))
+    items = grown(dataset.items(), titles, options.items)
+    shop = Shop(folder, options.registry, items, dataset.scan_events().collect(), options.until)
+    registry = shop.registry("registry")
+    rebuilding = ("--rebuild", "--allow-size-change")
+    told = shop.night(registry, items, options.until, *rebuilding)
+    whole = Night.beside(told, 1.0, None)
+    _say(whole)
+    nights, apart = [], {}
+    for share in options.shares:
+        tonight = changed(items, titles, share, options.seed)
+        told = shop.night(registry, tonight, options.until + NIGHT)
+        nights.append(Night.beside(told, share, whole))
+        _say(nights[-1])
+        if share == CHECKED_SHARE and options.check:
+            again = shop.registry("rebuilt")
+            shop.night(again, tonight, options.until + NIGHT, *rebuilding)
+            apart = differences(current(registry), current(again))
+        back(registry)
+    found = Incremental(
+        machine=this_machine(),
+        items=len(items),
+        whole=whole,
+        nights=nights,
+        apart=apart,
+        held={},
+    )
+    return found.model_copy(update={"held": held(found)})
+
+
+def _say(night: Night) -> None:
+    print(night.model_dump_json(), file=sys.stderr, flush=True)
+
+
+def current(registry: Path) -> Contents:
+    """The current bundle's."""
+    bundles = Registry(registry)
+    return Contents.load(bundles.folder(bundles.current()))
+
+
+def back(registry: Path) -> None:
+    """Undo a night: the bundle before it is current, and its own is gone."""
+    bundles = Registry(registry)
+    undone = bundles.current()
+    bundles.rollback()
+    shutil.rmtree(bundles.folder(undone))
+
+
+def held(found: Incremental) -> dict[str, bool]:
+    """What must hold."""
+    promised = [night for night in found.nights if night.share <= CHECKED_SHARE]
+    holds = {
+        "up to 1 % changed: at most 8 % of the whole": bool(promised)
+        and all(
+            max(night.of_the_whole, night.cpu_of_the_whole) <= MOST_OF_THE_WHOLE
+            for night in promised
+        ),
+    }
+    if found.apart:
+        holds["the same vectors and states"] = (
+            max(found.apart["vectors"], found.apart["states"]) <= ROUNDING
+        )
+        holds["the same neighbours, within the index's recall"] = (
+            min(found.apart["neighbours_in_common"], found.apart["lexical_in_common"])
+            >= LEAST_IN_COMMON
+        )
+    return holds
+
+
+def plot(found: Incremental, path: Path) -> None:
     """Cost against the share of items that changed."""
     with style():
         figure = Figure(figsize=(6, 3.6), layout="constrained")
         axes = figure.subplots()
-        shares = [100 * run.share for run in runs]
-        costs = [100 * run.cpu_s / full.cpu_s for run in runs]
+        shares = [100 * night.share for night in found.nights]
+        costs = [100 * night.of_the_whole for night in found.nights]
         axes.plot(shares, costs, marker="o", color=BLUE)
         for share, cost in zip(shares, costs, strict=True):
             axes.annotate(f"{cost:.1f} %", (share, cost), (6, -10), textcoords="offset points")
@@ -258,61 +294,50 @@ def plot(full: Run, runs: list[Run], items: int, path: Path) -> None:
         axes.set_xticks(shares, [f"{share:g} %" for share in shares])
         axes.set_ylim(0, 105)
         axes.set_xlabel("items changed")
-        axes.set_ylabel("% of the processor time from nothing")
-        axes.set_title(f"Indexing {items:,} items; {full.cpu_s:.0f} s from nothing")
+        axes.set_ylabel("% of the time of the whole")
+        axes.set_title(f"Indexing {found.items:,} items; {found.whole.seconds:.0f} s for the whole")
         figure.savefig(path, dpi=150)
 
 
-def main() -> None:
-    """Measure and print one JSON object."""
+class Options(BaseModel):
+    """Of the command line."""
+
+    dataset: Path
+    registry: Path
+    until: datetime
+    items: int
+    shares: list[float]
+    out: Path
+    seed: int
+    check: bool
+
+
+def options_given() -> Options:
+    """Read the command line."""
     parser = ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--registry", type=Path, required=True)
+    parser.add_argument("--until", required=True, help="a day before the events end, or earlier")
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--shares", type=float, nargs="+", default=SHARES)
-    parser.add_argument("--out", type=Path, default=Path("bench"))
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument(
-        "--check", action="store_true", help="Compare one with a build from nothing."
-    )
-    options = parser.parse_args()
-    threads = set_up_process(options.threads)
-    configuration = Configuration(retrieval=RetrievalConfig(), threads=threads)
-    tokenizer = BiEncoder.pretrained(configuration.text.pretrained, "fp32").tokenizer
-    words = sorted(
-        word for word in tokenizer.get_vocab() if word.isalpha() and len(word) >= SHORTEST_WORD
-    )
-    titles = Titles(words, np.random.default_rng(1))
-    items = catalogue(titles, options.items)
-    seed = seed_contents(items, configuration)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--check", action="store_true", help="compare the 1 %% with a rebuild")
+    return Options.model_validate(vars(parser.parse_args()))
+
+
+def main() -> int:
+    """Measure, write, print; 1 where something does not hold that must."""
+    options = options_given()
     options.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=options.out) as name:
-        folder = Path(name)
-        start, cpu = time.perf_counter(), time.process_time()
-        built, update = updated(seed, items)
-        update_s = time.perf_counter() - start
-        save_s = written(built, folder / "before")
-        cpu_s = time.process_time() - cpu
-        full = Run(1.0, update.counts.read, 0, 0.0, update_s, save_s, cpu_s)
-        print(json.dumps(asdict(full)), flush=True)
-        runs, apart = [], {}
-        for share in options.shares:
-            after = changed(items, titles, share, seed=3)
-            run, found = incremental(built, after, share, folder)
-            runs.append(run)
-            print(json.dumps(run.beside(full)), flush=True)
-            if share == CHECKED_SHARE and options.check:
-                apart = differences(found, updated(seed, after)[0])
-        result = {
-            "items": options.items,
-            "threads": threads,
-            "apart_at_1_percent": apart,
-            "machine": this_machine().model_dump(mode="json"),
-            "from_nothing": full.beside(full),
-            "runs": [run.beside(full) for run in runs],
-        }
-    (options.out / "incremental_index.json").write_text(json.dumps(result, indent=1) + "\n")
-    plot(full, runs, options.items, options.out / "incremental_index.png")
-    print(json.dumps(result))
+    with TemporaryDirectory(dir=options.out) as name:
+        found = measured(options, Path(name))
+    text = found.model_dump_json(indent=2)
+    (options.out / "incremental_index.json").write_text(text + "\n", encoding="utf-8")
+    plot(found, options.out / "incremental_index.png")
+    print(text)
+    return 0 if all(found.held.values()) else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

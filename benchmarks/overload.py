@@ -46,6 +46,8 @@ from serving.bench.server_process import ServerProcess, server_process
 RINGS: Final = (2, 4, 8)
 MEMORY: Final = "process_resident_memory_bytes"
 LEAST_GOODPUT: Final = 0.85
+LEAST_FULL: Final = 0.95
+MOST_LATE: Final = 0.01
 RECOVERY_SECONDS: Final = 5.0
 REFUSAL_MS: Final = 20.0
 USUAL: Final = 1.5
@@ -118,12 +120,17 @@ class Overload(BaseModel):
     rounds: list[Round]
     goodput_share: float
     refused_elsewhere_share: float
+    late_share: float
+    """Of the calls under overload that were let in, in all rounds together, those whose time ran
+    out."""
+
     health: dict[str, int]
     memory_mib: float
     """Resident in the server before."""
 
     held: dict[str, bool]
-    """What must hold, and whether it did: goodput as the median, all else in every round."""
+    """What must hold, and whether it did: goodput as the median, calls let in all together, all
+    else in every round."""
 
 
 def load_of(outcomes: Sequence[Outcome], seconds: float) -> Load:
@@ -138,6 +145,14 @@ def load_of(outcomes: Sequence[Outcome], seconds: float) -> Load:
         p99_ms=quantile_ms(good, 0.99, lambda one: one.ms),
         codes=dict(Counter(one.code.name for one in outcomes)),
     )
+
+
+def late_share(loads: Sequence[Load]) -> float:
+    """Of the calls that were let in, those that ended with DEADLINE_EXCEEDED."""
+    late, answered = (
+        sum(load.codes.get(code, 0) for load in loads) for code in ("DEADLINE_EXCEEDED", "OK")
+    )
+    return late / max(late + answered, 1)
 
 
 def refusals_of(outcomes: Sequence[Outcome]) -> Refusals:
@@ -217,6 +232,7 @@ class Drill:
             rounds=rounds,
             goodput_share=median(one.goodput_share for one in rounds),
             refused_elsewhere_share=median(one.refused_elsewhere_share for one in rounds),
+            late_share=late_share([one.overload for one in rounds]),
             health=dict(probe.statuses),
             memory_mib=memory,
             held={},
@@ -288,6 +304,10 @@ def held(found: Overload) -> dict[str, bool]:
         ),
         "answers within the deadline": all(
             one.overload.p99_ms <= found.deadline_ms for one in rounds
+        ),
+        "99 % of the calls let in are answered": found.late_share <= MOST_LATE,
+        "95 % of the answers lack nothing": all(
+            one.overload.full_share >= LEAST_FULL for one in rounds
         ),
         "refusals within 20 ms": all(one.refusals.p99_ms < REFUSAL_MS for one in rounds),
         "normal again within 5 s": all(

@@ -2,10 +2,12 @@
 
     python benchmarks/soak.py --registry REG --out FOLDER [--minutes 20] [--swap-seconds 60]
 
-Starts `recsys serve` and calls it from this process: recommendations with and without a query, the
-callers' own items, neighbours, bad requests, calls with 5 ms of time, calls that are cancelled
-after up to 20 ms. Where the registry has several bundles, another one is activated every
-`--swap-seconds`, which the server follows. Memory, threads and open files are sampled meanwhile.
+Copies a registry, adds a bundle like its first with other scores, starts `recsys serve` and calls
+it from this process: recommendations with and without a query, the callers' own items, neighbours,
+bad requests, calls with 5 ms of time, calls that are cancelled after up to 20 ms, events that are
+recorded, items that are put in, changed and deleted. Every `--swap-seconds` the other one of the
+two bundles becomes current, which the server follows. Memory, threads and open files are sampled
+meanwhile.
 
 Written to FOLDER: `soak.json`, with what must hold and whether it does, and `soak.png`.
 """
@@ -20,68 +22,34 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event, Lock
 from typing import Final, cast
 
 import grpc
 import numpy as np
-import psutil
-from google.protobuf.message import Message
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import BaseModel
 
 from recsys import v1
 from recsys.bundle import Registry
-from recsys.bundle.log_files import LOG, load_log
+from recsys.recommender import Contents
+from serving.bench.call_mix import SECONDS, Kind, Mix
 from serving.bench.machine import Machine, this_machine
 from serving.bench.open_loop import HealthProbe, free_port, scraped
-from serving.bench.server_process import running_server
+from serving.bench.server_process import ServerProcess, server_process
+from serving.bench.usage import Usage, UsageProbe
+from serving.bench.variant_bundles import add_variant, copy_registry
 
 SAMPLE_SECONDS: Final = 2.0
 WARM_UP_SHARE: Final = 0.2
 """Of the run, before growth counts."""
 
 GROWTH_MIB: Final = 100.0
-SECONDS: Final = 2.0
-"""Time of calls that are not in a hurry."""
-
 MORE_THREADS: Final = 8
 """The server's pool fills up as far as calls came at once, and is not emptied again."""
-
-ALWAYS: Final = frozenset({"OK", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"})
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of call.
-
-    Attributes:
-        share: of all calls.
-        method: called.
-        request: made from a source of randomness.
-        seconds: its time.
-        leaves: whether the caller cancels within 20 ms.
-        codes: how it may end.
-    """
-
-    share: float
-    method: str
-    request: Callable[[np.random.Generator], Message]
-    seconds: float = SECONDS
-    leaves: bool = False
-    codes: frozenset[str] = ALWAYS
-
-
-class Sample(BaseModel):
-    """The server at one time, in seconds from the start."""
-
-    at: float
-    memory_mib: float
-    threads: int
-    files: int
 
 
 class Soak(BaseModel):
@@ -97,6 +65,9 @@ class Soak(BaseModel):
     """Answers by the bundle that gave them."""
 
     swaps: int
+    swaps_served: int
+    """Of these, after which the new bundle was the one that answered when the next one came."""
+
     failed_loads: float
     health: dict[str, int]
     under_way_at_the_end: float
@@ -105,47 +76,9 @@ class Soak(BaseModel):
 
     growth_threads: int
     growth_files: int
-    samples: list[Sample]
+    samples: list[Usage]
     held: dict[str, bool]
     """What must hold, and whether it did."""
-
-
-def kinds(users: Sequence[str], items: Sequence[str], titles: Sequence[str]) -> dict[str, Kind]:
-    """The mix, by name."""
-
-    def some(rng: np.random.Generator, of: Sequence[str]) -> str:
-        return of[int(rng.integers(len(of)))]
-
-    def recommend(rng: np.random.Generator) -> v1.RecommendRequest:
-        context = [some(rng, items) for _ in range(int(rng.integers(3)))]
-        return v1.RecommendRequest(user_id=some(rng, users), context_item_ids=context)
-
-    def search(rng: np.random.Generator) -> v1.RecommendRequest:
-        return v1.RecommendRequest(user_id=some(rng, users), query=some(rng, titles))
-
-    def stranger(rng: np.random.Generator) -> v1.RecommendRequest:
-        return v1.RecommendRequest(user_id=f"never seen {rng.integers(1_000_000)}", explain=True)
-
-    def rank(rng: np.random.Generator) -> v1.RankRequest:
-        own = [some(rng, items) for _ in range(int(rng.integers(1, 300)))]
-        return v1.RankRequest(user_id=some(rng, users), item_ids=own)
-
-    def similar(rng: np.random.Generator) -> v1.SimilarItemsRequest:
-        return v1.SimilarItemsRequest(item_id=some(rng, items))
-
-    def bad(rng: np.random.Generator) -> v1.RecommendRequest:
-        return v1.RecommendRequest(user_id=some(rng, users), page_size=-1)
-
-    return {
-        "recommend": Kind(0.35, "Recommend", recommend),
-        "search": Kind(0.1, "Recommend", search),
-        "stranger": Kind(0.05, "Recommend", stranger),
-        "rank": Kind(0.1, "Rank", rank),
-        "similar": Kind(0.15, "SimilarItems", similar),
-        "bad": Kind(0.05, "Recommend", bad, codes=frozenset({"INVALID_ARGUMENT"})),
-        "5 ms": Kind(0.1, "Recommend", recommend, seconds=0.005),
-        "leaves": Kind(0.1, "Recommend", recommend, leaves=True, codes=ALWAYS | {"CANCELLED"}),
-    }
 
 
 class Callers:
@@ -154,13 +87,16 @@ class Callers:
     Attributes:
         codes: by kind of call and status.
         bundles: answers by bundle.
+        latest: the bundle of the latest answer.
     """
 
     def __init__(self, address: str, mix: dict[str, Kind], per_second: float) -> None:
         self.codes: dict[str, Counter[str]] = {name: Counter() for name in mix}
         self.bundles: Counter[str] = Counter()
+        self.latest = ""
         self._channel = grpc.insecure_channel(address)
-        self._stub = v1.RecommendationServiceStub(self._channel)
+        services = {kind.service for kind in mix.values()}
+        self._stubs = {name: getattr(v1, f"{name}Stub")(self._channel) for name in services}
         self._mix = mix
         self._per_second = per_second
         self._lock = Lock()
@@ -175,14 +111,14 @@ class Callers:
             self._call(name, self._mix[name], rng)
 
     def _call(self, name: str, kind: Kind, rng: np.random.Generator) -> None:
-        method = getattr(self._stub, kind.method)
+        method = getattr(self._stubs[kind.service], kind.method)
         call = method.future(kind.request(rng), timeout=kind.seconds)
         if kind.leaves:
             time.sleep(float(rng.uniform(0, 0.02)))
             call.cancel()
         code, version = "OK", ""
         try:
-            version = call.result().bundle_version
+            version = getattr(call.result(), "bundle_version", "")
         except grpc.FutureCancelledError:
             code = "CANCELLED"
         except grpc.RpcError as error:
@@ -191,20 +127,10 @@ class Callers:
             self.codes[name][code] += 1
             if version:
                 self.bundles[version] += 1
+                self.latest = version
 
 
-def sampled(process: psutil.Process, started: float) -> Sample:
-    """The server now."""
-    with process.oneshot():
-        return Sample(
-            at=time.monotonic() - started,
-            memory_mib=process.memory_info().rss / 2**20,
-            threads=process.num_threads(),
-            files=process.num_fds(),
-        )
-
-
-def growth(samples: Sequence[Sample], of: Callable[[Sample], float]) -> float:
+def growth(samples: Sequence[Usage], of: Callable[[Usage], float]) -> float:
     """Median of the last quarter after the warm-up less the median of the first."""
     warm = samples[round(WARM_UP_SHARE * len(samples)) :]
     quarter = max(len(warm) // 4, 1)
@@ -226,47 +152,47 @@ class Options(BaseModel):
     seed: int
 
 
-def driven(options: Options, address: str, registry: Registry, callers: Callers) -> Driven:
-    """Let everybody call for so long, swapping and sampling."""
-    (server,) = psutil.Process().children()
-    started = time.monotonic()
-    samples, swaps, next_swap = [sampled(server, started)], 0, options.swap_seconds
-    versions = cycle(registry.versions())
-    stop = Event()
-    with ThreadPoolExecutor(options.callers) as pool, HealthProbe(address) as probe:
-        running = [pool.submit(callers.run, options.seed + n, stop) for n in range(options.callers)]
-        while samples[-1].at < 60 * options.minutes:
-            time.sleep(SAMPLE_SECONDS)
-            samples.append(sampled(server, started))
-            if len(registry.versions()) > 1 and samples[-1].at > next_swap:
-                wanted = next(one for one in versions if one != registry.current())
-                registry.activate(wanted)
-                swaps, next_swap = swaps + 1, next_swap + options.swap_seconds
-        stop.set()
-        for caller in running:
-            caller.result()
-    return Driven(samples, swaps, dict(probe.statuses))
-
-
 @dataclass(frozen=True)
 class Driven:
     """What was seen from outside."""
 
-    samples: list[Sample]
+    samples: list[Usage]
     swaps: int
+    swaps_served: int
     health: dict[str, int]
 
 
-def measured(options: Options) -> Soak:
+def driven(options: Options, server: ServerProcess, registry: Registry, callers: Callers) -> Driven:
+    """Let everybody call for so long, swapping and sampling."""
+    swaps, served = 0, 0
+    stop = Event()
+    with (
+        ThreadPoolExecutor(options.callers) as pool,
+        HealthProbe(server.address) as health,
+        UsageProbe(server.pid, SAMPLE_SECONDS) as usage,
+    ):
+        running = [pool.submit(callers.run, options.seed + n, stop) for n in range(options.callers)]
+        end = time.monotonic() + 60 * options.minutes
+        while time.monotonic() + options.swap_seconds <= end:
+            wanted = next(one for one in registry.versions()[-2:] if one != registry.current())
+            registry.activate(wanted)
+            time.sleep(options.swap_seconds)
+            swaps, served = swaps + 1, served + (callers.latest == wanted)
+        stop.set()
+        for caller in running:
+            caller.result()
+    return Driven(usage.samples, swaps, served, dict(health.statuses))
+
+
+def measured(options: Options, root: Path) -> Soak:
     """Start the server and soak it."""
-    registry = Registry(options.registry)
-    bundle = registry.folder(registry.current())
-    log = load_log(bundle / LOG)
-    mix = kinds(log.user_ids, log.item_ids, ["red mug", "lamp", "wooden toy \U0001f381", "café"])
+    registry = copy_registry(options.registry, root)
+    add_variant(registry, 2.0)
+    mix = Mix(Contents.load(registry.folder(registry.versions()[0]))).kinds()
     port = free_port()
-    with running_server(options.registry, "--metrics-port", str(port)) as address:
-        callers = Callers(address, mix, options.per_second / options.callers)
-        seen = driven(options, address, registry, callers)
+    with server_process(root, "--metrics-port", str(port)) as server:
+        callers = Callers(server.address, mix, options.per_second / options.callers)
+        seen = driven(options, server, registry, callers)
         time.sleep(1.0)  # the last callers who left
         metrics = scraped(port)
     samples = seen.samples
@@ -277,6 +203,7 @@ def measured(options: Options) -> Soak:
         codes={name: dict(codes) for name, codes in callers.codes.items()},
         bundles_seen=dict(callers.bundles),
         swaps=seen.swaps,
+        swaps_served=seen.swaps_served,
         failed_loads=metrics["recsys_bundle_loads_total{outcome=failed}"],
         health=seen.health,
         under_way_at_the_end=metrics["recsys_calls_under_way"],
@@ -301,7 +228,12 @@ def held(found: Soak, mix: dict[str, Kind]) -> dict[str, bool]:
         "no more open files": found.growth_files <= 0,
         "no call left under way": found.under_way_at_the_end == 0,
         "no bundle refused": found.failed_loads == 0,
-        "every swap was served": found.swaps == 0 or len(found.bundles_seen) > 1,
+        "every swap was served": 0 < found.swaps == found.swaps_served,
+        "every kind of call got through": all(
+            kind.codes.isdisjoint({"OK"}) or found.codes[name].get("OK", 0) > 0
+            for name, kind in mix.items()
+            if kind.seconds >= SECONDS and not kind.leaves
+        ),
     }
 
 
@@ -339,7 +271,8 @@ def options_given() -> Options:
 def main() -> int:
     """Soak, write, print; 1 where something does not hold that must."""
     options = options_given()
-    found = measured(options)
+    with TemporaryDirectory() as folder:
+        found = measured(options, Path(folder) / "registry")
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "soak.json").write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
     plot(found, options.out / "soak.png")

@@ -274,6 +274,8 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
         "grpc.max_connection_age_grace_ms": settings.max_connection_age_grace_seconds,
         "grpc.keepalive_time_ms": settings.keepalive_seconds,
         "grpc.keepalive_timeout_ms": settings.keepalive_timeout_seconds,
+        # What gRPC waits for in fact; the option above is for the versions that heed it.
+        "grpc.http2.ping_timeout_ms": settings.keepalive_timeout_seconds,
         "grpc.http2.min_ping_interval_without_data_ms": settings.min_client_ping_seconds,
     }
     return [

@@ -94,6 +94,14 @@ def refusal(action: Callable[[], object]) -> tuple[grpc.StatusCode, str, list[st
     return failure.code(), failure.details() or "", blamed
 
 
+def is_unavailable(call: Call) -> bool:
+    try:
+        call.recommend(timeout=0.2)
+    except grpc.RpcError as failure:
+        return failure.code() is grpc.StatusCode.UNAVAILABLE
+    return False
+
+
 def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     end = time.monotonic() + seconds
     while not condition():

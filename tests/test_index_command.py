@@ -269,9 +269,13 @@ def test_a_bundle_published_meanwhile_is_not_undone(
 
 
 def test_a_run_that_was_killed_reads_on_where_it_stopped(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job, "ITEMS_PER_PART", 25)
+    shop.write(changed(shop.items))
+    uninterrupted = Shop(shop.trained, tmp_path / "other", shop.dataset)
+    shutil.copytree(shop.registry, uninterrupted.registry)
+    uninterrupted.index(rebuild=True)
 
     class Killed(Exception):  # noqa: N818
         pass
@@ -300,6 +304,12 @@ def test_a_run_that_was_killed_reads_on_where_it_stopped(
     shop.index(rebuild=True)
     assert reads == [25, 25, 0, 25, 5]
     assert list((shop.registry / "work").iterdir()) == []
+    bundles, others = Registry(shop.registry), Registry(uninterrupted.registry)
+    assert bundles.current() == others.current() == "v000002"
+    assert bundles.verify("v000002") == others.verify("v000002")
+    found, expected = shop.served().texts, uninterrupted.served().texts
+    assert found.index.item_ids == expected.index.item_ids
+    np.testing.assert_array_equal(found.vectors, expected.vectors)
 
 
 def test_an_index_that_finds_little_is_refused(

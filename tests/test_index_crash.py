@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import polars as pl
 import pytest
 from trained_shop import UNTIL, TrainedShop
 
-from recsys.bundle import Registry
+from recsys.bundle import Manifest, Registry
 from recsys.tables import write_dataset
 from serving.cli.main import EXIT_FAILURE
 
@@ -36,12 +36,16 @@ SYSTEM_CALLS = {
 
 @dataclass(frozen=True)
 class Sweep:
-    """A registry to index into, again and again from the same start."""
+    """A registry to index into, again and again from the same start.
+
+    `uninterrupted` is the manifest of what a run publishes that nothing happens to.
+    """
 
     before: Path
     dataset: Path
     root: Path
     indexer: subprocess.Popen[str]
+    uninterrupted: Manifest | None = None
 
     def fresh(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
@@ -78,6 +82,7 @@ class Sweep:
         assert self.run() == 0
         self.assert_whole()
         assert Registry(self.root).current() == NEW
+        assert Registry(self.root).manifest(NEW) == self.uninterrupted
         left = [path for path in self.root.rglob("*") if ".tmp" in path.name]
         assert not left, "leftovers were not collected"
         assert not list((self.root / "work").iterdir())
@@ -103,7 +108,10 @@ def sweep(trained_shop: TrainedShop, tmp_path_factory: pytest.TempPathFactory) -
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         text=True,
     ) as process:
-        yield Sweep(trained_shop.registry, folder / "shop", folder / "registry", process)
+        found = Sweep(trained_shop.registry, folder / "shop", folder / "registry", process)
+        found.fresh()
+        assert found.run() == 0
+        yield replace(found, uninterrupted=Registry(found.root).verify(NEW))
         assert process.stdin
         process.stdin.close()
 

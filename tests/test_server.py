@@ -14,7 +14,17 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from log_lines import CANARY, lines
 from shelf_ranker import HORIZON, SHELF, ShelfRanker
-from shelf_server import LIST, Call, raising, refusal, running, until, waiting_for, waits
+from shelf_server import (
+    LIST,
+    Call,
+    is_unavailable,
+    raising,
+    refusal,
+    running,
+    until,
+    waiting_for,
+    waits,
+)
 
 from recsys import v1
 from recsys.errors import BundleCorruptError, ConfigurationError, ModelError
@@ -246,11 +256,3 @@ def test_reflection_answers_only_when_asked_for() -> None:
         [answer] = stub.ServerReflectionInfo(iter([request]))
         names = {service.name for service in answer.list_services_response.service}
         assert {SERVICE, "grpc.health.v1.Health"} <= names
-
-
-def is_unavailable(call: Call) -> bool:
-    try:
-        call.recommend(timeout=0.2)
-    except grpc.RpcError as failure:
-        return failure.code() is grpc.StatusCode.UNAVAILABLE
-    return False

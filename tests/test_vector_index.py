@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 from random_shop import (
@@ -17,8 +20,13 @@ from random_shop import (
 
 from recsys.errors import ModelError
 from recsys.retrieval import CarriedRows, VectorIndex
+from serving.bench.child import run_apart
 
 ITEMS = 30
+HEADER = struct.calcsize("<4siqqqBi")
+"""Bytes of what every index file begins with; a number of lists or of values follows."""
+
+MEMORY_MIB = 4_096
 
 
 def test_a_flat_index_gives_the_exact_nearest_best_first() -> None:
@@ -138,6 +146,92 @@ def test_an_index_file_cut_short_is_an_error_of_ours(tmp_path: Path, flat_limit:
         (tmp_path / "index.faiss").write_bytes(whole[: int(len(whole) * share)])
         with pytest.raises(ModelError, match="can't read the index"):
             VectorIndex.load(tmp_path)
+
+
+def places_of_sizes(index: bytes) -> list[int]:
+    """Where the file of an index says how much of something follows."""
+    if index.startswith(b"IxFI"):
+        return [HEADER]
+    centroids = index.index(b"IxFI") + HEADER
+    lists, sizes = index.index(b"ilar") + 4, index.index(b"full") + 4
+    return [centroids, HEADER, lists, sizes, sizes + 8]
+
+
+def claiming(folder: Path, place: int, size: int) -> Path:
+    """A copy of a saved index with another size at a place of its file."""
+    copy = folder / f"claims-{place}"
+    copy.mkdir()
+    index = bytearray((folder / "index.faiss").read_bytes())
+    struct.pack_into("<q", index, place, size)
+    (copy / "index.faiss").write_bytes(index)
+    (copy / "index.json").write_bytes((folder / "index.json").read_bytes())
+    return copy
+
+
+def refused(folders: list[Path]) -> list[str]:
+    """How indexes are refused; a job for a process of its own."""
+    said = []
+    for folder in folders:
+        with pytest.raises(ModelError) as caught:
+            VectorIndex.load(folder)
+        said.append(str(caught.value))
+    return said
+
+
+@pytest.mark.parametrize("flat_limit", [0, 1_000])
+def test_an_index_file_that_claims_more_than_it_holds_is_refused_and_takes_no_memory(
+    tmp_path: Path, flat_limit: int
+) -> None:
+    index_of(300, flat_limit)[0].save(tmp_path)
+    places = places_of_sizes((tmp_path / "index.faiss").read_bytes())
+    claims = [claiming(tmp_path, place, 1 << 31) for place in places]
+    said = run_apart(MEMORY_MIB, refused, claims).result
+    assert len(said) == len(places)
+    assert all("can't read the index" in one for one in said)
+
+
+def test_lists_beyond_the_bytes_of_their_file_are_refused_before_they_are_read(
+    tmp_path: Path,
+) -> None:
+    index_of(300, flat_limit=0)[0].save(tmp_path)
+    _, *places = places_of_sizes((tmp_path / "index.faiss").read_bytes())
+    for place in places:
+        with pytest.raises(ModelError, match=r"deserialization.*limit"):
+            VectorIndex.load(claiming(tmp_path, place, 1 << 20))
+
+
+@pytest.mark.parametrize("flat_limit", [0, 1_000])
+def test_an_index_that_counts_more_vectors_than_it_holds_is_refused(
+    tmp_path: Path, flat_limit: int
+) -> None:
+    index_of(300, flat_limit)[0].save(tmp_path)
+    (said,) = refused([claiming(tmp_path, struct.calcsize("<4si"), 1 << 40)])
+    assert f"holds {1 << 40} vectors" in said if flat_limit == 0 else "can't read" in said
+
+
+@pytest.fixture
+def limits() -> Iterator[tuple[int, int]]:
+    """FAISS's own limits, as a program around us might have set them."""
+    before = faiss_limits()
+    faiss.set_deserialization_vector_byte_limit(7 << 30)
+    faiss.set_deserialization_loop_limit(5 << 20)
+    yield 7 << 30, 5 << 20
+    faiss.set_deserialization_vector_byte_limit(before[0])
+    faiss.set_deserialization_loop_limit(before[1])
+
+
+def faiss_limits() -> tuple[int, int]:
+    bytes_allowed: int = faiss.get_deserialization_vector_byte_limit()
+    loops_allowed: int = faiss.get_deserialization_loop_limit()
+    return bytes_allowed, loops_allowed
+
+
+def test_limits_for_reading_end_with_the_reading(tmp_path: Path, limits: tuple[int, int]) -> None:
+    index_of(300, flat_limit=0)[0].save(tmp_path)
+    VectorIndex.load(tmp_path)
+    assert faiss_limits() == limits
+    refused([claiming(tmp_path, HEADER, 1 << 20), tmp_path / "nowhere"])
+    assert faiss_limits() == limits
 
 
 def test_an_index_beside_other_ids_is_refused(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from recsys.bundle import (
 from recsys.errors import BundleError, DataError
 from recsys.interactions import as_datetime
 from recsys.recommender import CatalogueChange, CatalogueUpdate, Contents, ReadItems, save_golden
+from recsys.state import ItemChange
 from training.index_checks import ANY_USUAL_SIZE, Sizes, check_contents, check_size, check_written
 from training.process import set_up_process
 from training.training_data import ShopData, read_shop_data
@@ -67,6 +68,9 @@ class IndexSummary(BaseModel):
     deleted: int
     """Items that are no more."""
 
+    from_state: int
+    """Changes and deletions that the dataset does not know yet, taken from the state store."""
+
     events: int
     """Events on these items, impressions left out, that are known."""
 
@@ -92,12 +96,14 @@ class IndexOptions:
         sizes: of the catalogue that are let through.
         rebuild: read every text again, as if nothing were known of any.
         signing_key: signs the bundle.
+        changes: of the catalogue, recorded by servers, to be in the bundle as well.
     """
 
     until: datetime | None = None
     sizes: Sizes = ANY_USUAL_SIZE
     rebuild: bool = False
     signing_key: SigningKey | None = None
+    changes: tuple[ItemChange, ...] = ()
 
 
 def index_catalogue(
@@ -146,7 +152,7 @@ def _read(dataset: Path, options: IndexOptions, manifest: Manifest) -> ShopData:
             f"--until {options.until.isoformat()} is before {manifest.horizon.isoformat()}, up to "
             f"which bundle {manifest.version} knows the events; leave it out, or roll back first"
         )
-    return read_shop_data(dataset, options.until, manifest.horizon)
+    return read_shop_data(dataset, options.until, manifest.horizon, options.changes)
 
 
 @dataclass
@@ -240,6 +246,7 @@ class _Run:
             added=update.counts.added,
             changed=update.counts.changed,
             deleted=update.counts.deleted,
+            from_state=self.data.changes,
             events=len(log.time),
             trained_until=as_datetime(upkeep.trained_until),
             events_since_training=int((log.time >= upkeep.trained_until).sum()),

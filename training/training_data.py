@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -17,7 +18,8 @@ from recsys.errors import DataError, EmptyTableError
 from recsys.interactions import InteractionLog, as_datetime, microseconds
 from recsys.page import MerchandisingRules
 from recsys.pseudonyms import NO_ACCOUNT, PREFIX, described
-from recsys.recommender import Catalogue, canonical_text
+from recsys.recommender import Catalogue, canonical_text, changed_items
+from recsys.state import ItemChange
 from recsys.tables import Dataset
 from recsys.text import render_items
 from training.erasures import Erasures
@@ -38,6 +40,7 @@ class ShopData:
         rules: the shop's own, for pages, on items of the catalogue.
         sha256: sum over items, events and rules; equal for equal rows in any order.
         pseudonym_key: fingerprint of the key by which the dataset names shoppers; None: by ids.
+        changes: of the catalogue, in it already though the dataset does not know them.
     """
 
     items: pl.DataFrame
@@ -47,6 +50,7 @@ class ShopData:
     rules: MerchandisingRules
     sha256: str
     pseudonym_key: str | None
+    changes: int
 
     @property
     def horizon(self) -> datetime:
@@ -98,20 +102,28 @@ def read_training_data(
     return TrainingData(**vars(data), split=split)
 
 
-def read_shop_data(folder: Path, until: datetime | None, not_before: datetime = EPOCH) -> ShopData:
+def read_shop_data(
+    folder: Path,
+    until: datetime | None,
+    not_before: datetime = EPOCH,
+    changes: Sequence[ItemChange] = (),
+) -> ShopData:
     """Read a dataset and hide every event at or after `until`.
 
     Args:
         folder: the dataset.
         until: the cut; None takes everything and puts the cut right after the last event.
         not_before: without `until`, the earliest cut.
+        changes: of the catalogue, as a state store holds them, to put in where the dataset's row is
+            not a later one.
 
     Raises:
         DataError: a table is missing or wrong, ids of shoppers are among pseudonyms, or erased
             shoppers are back.
     """
     dataset = Dataset(folder)
-    items = dataset.items(may_be_empty=True).sort("item_id")
+    items, taken = changed_items(dataset.items(may_be_empty=True), changes)
+    items = items.sort("item_id")
     events = dataset.scan_events()
     if until is not None:
         events = events.filter(pl.col("event_time") < until)
@@ -123,7 +135,7 @@ def read_shop_data(folder: Path, until: datetime | None, not_before: datetime = 
     if key is not None:
         _require_pseudonyms(folder, events)
     _require_erased(folder, events)
-    return ShopData(items, events, log, cut, rules, digest, key)
+    return ShopData(items, events, log, cut, rules, digest, key, len(taken))
 
 
 def require_key_of_bundle(folder: Path, manifest: Manifest) -> None:

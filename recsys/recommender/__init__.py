@@ -4,7 +4,7 @@ from recsys.recommender.answers import TextScores, TieredAnswers
 from recsys.recommender.candidates import Retriever, given
 from recsys.recommender.catalogue import Catalogue, canonical_text
 from recsys.recommender.catalogue_update import CatalogueChange, CatalogueUpdate, UpdateCounts
-from recsys.recommender.changed_contents import ChangesTaken, items_table
+from recsys.recommender.changed_contents import ChangesTaken, changed_items, items_table
 from recsys.recommender.contents import (
     CROSS_ENCODER,
     RANKER,
@@ -80,6 +80,7 @@ __all__ = [
     "Upkeep",
     "Watcher",
     "canonical_text",
+    "changed_items",
     "check_golden",
     "given",
     "items_table",

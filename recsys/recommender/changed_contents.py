@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -52,8 +52,8 @@ def changed_contents(
         changes: in order; of several for an item the last one counts.
         reader: of the contents.
     """
-    last = {change.item_id: change for change in changes}
-    wanted = _not_outdated(contents.catalogue, last.values())
+    last = _last(changes)
+    wanted = _not_outdated(contents.catalogue.updated_at, last.values())
     upserted = items_table([change.item for change in wanted if change.item])
     deleted = {change.item_id for change in wanted if change.item is None}
     fresh = _with_other_texts(contents, upserted)
@@ -80,8 +80,33 @@ def items_table(records: Sequence[ItemRecord]) -> pl.DataFrame:
     return frame.with_columns(times)
 
 
-def _not_outdated(catalogue: Catalogue, changes: Collection[ItemChange]) -> list[ItemChange]:
-    known = catalogue.updated_at
+def changed_items(
+    items: pl.DataFrame, changes: Sequence[ItemChange]
+) -> tuple[pl.DataFrame, list[ItemChange]]:
+    """An `items` table as a server with these changes serves it.
+
+    Args:
+        items: rows of the `items` contract, no id twice.
+        changes: in order; of several for an item the last one counts.
+
+    Returns:
+        The table, new rows at its end, and the changes that are in it: one is left out where the
+        row has a later `updated_at`.
+    """
+    wanted = _not_outdated(Catalogue.of(items).updated_at, _last(changes).values())
+    if not wanted:
+        return items, []
+    ids = pl.Series([one.item_id for one in wanted], dtype=pl.String)
+    left = items.filter(~pl.col("item_id").is_in(ids.implode()))
+    new = items_table([one.item for one in wanted if one.item])
+    return pl.concat([left, new], how="diagonal"), wanted
+
+
+def _last(changes: Sequence[ItemChange]) -> dict[str, ItemChange]:
+    return {change.item_id: change for change in changes}
+
+
+def _not_outdated(known: Mapping[str, int], changes: Collection[ItemChange]) -> list[ItemChange]:
     return [one for one in changes if known.get(one.item_id, one.changed_at) <= one.changed_at]
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final, Self
 
 import faiss
@@ -31,6 +33,7 @@ ALONE: Final = 1
 """FAISS rounds another way when it scores many queries at once, so a search goes one by one."""
 BLOCK_QUERIES: Final = 1_024
 MATRIX: Final = 2
+_LIMITS: Final = Lock()
 
 
 @dataclass(frozen=True)
@@ -302,20 +305,28 @@ def _choose_probes(index: Any, vectors: NDArray[np.float32], seed: int, likely: 
     return recall(enough)
 
 
+@contextmanager
+def _limited(size: int) -> Iterator[None]:
+    """FAISS's limits for reading, which the whole process has in common, at `size` bytes."""
+    with _LIMITS:
+        bytes_before = faiss.get_deserialization_vector_byte_limit()
+        loops_before = faiss.get_deserialization_loop_limit()
+        try:
+            faiss.set_deserialization_vector_byte_limit(size)
+            faiss.set_deserialization_loop_limit(size)
+            yield
+        finally:
+            faiss.set_deserialization_vector_byte_limit(bytes_before)
+            faiss.set_deserialization_loop_limit(loops_before)
+
+
 def _read_index(path: Path) -> Any:
     """Map an index from its file; no array in it may claim more bytes than the file has."""
-    bytes_before = faiss.get_deserialization_vector_byte_limit()
-    loops_before = faiss.get_deserialization_loop_limit()
     try:
-        size = path.stat().st_size
-        faiss.set_deserialization_vector_byte_limit(size)
-        faiss.set_deserialization_loop_limit(size)
-        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        with _limited(path.stat().st_size):
+            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except (OSError, RuntimeError) as error:
         raise ModelError(f"can't read the index {path}: {error}") from error
-    finally:
-        faiss.set_deserialization_vector_byte_limit(bytes_before)
-        faiss.set_deserialization_loop_limit(loops_before)
     if not isinstance(index, faiss.IndexFlatIP | faiss.IndexIVFFlat):
         raise ModelError(f"{path} holds a {type(index).__name__}; expected a flat or IVF index")
     return index

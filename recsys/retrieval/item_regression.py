@@ -112,6 +112,10 @@ def _table(
     weights: NDArray[np.float64], chosen: NDArray[np.int64], items: int, limit: int
 ) -> ItemNeighbours:
     """Neighbours of a dense matrix over `chosen`; its row is the item that is there already."""
-    row, column = np.nonzero(weights > 0)
+    enough = weights > 0
+    if limit + 1 < len(chosen):
+        # At most the item itself is better than the `limit` best of the others.
+        enough &= weights >= np.partition(weights, -limit - 1, axis=1)[:, -limit - 1, None]
+    row, column = np.nonzero(enough)
     entries = Entries(chosen[row], chosen[column], weights[row, column])
     return ItemNeighbours.from_entries(entries, items, limit)

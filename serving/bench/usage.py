@@ -1,0 +1,75 @@
+"""What a process uses over time: memory, threads, open files."""
+
+from __future__ import annotations
+
+import time
+from threading import Event, Thread
+from typing import Final, Self
+
+import psutil
+from pydantic import BaseModel
+
+SAMPLE_SECONDS: Final = 0.25
+
+
+class Usage(BaseModel):
+    """A process at one time, in seconds from the start of the probe."""
+
+    at: float
+    memory_mib: float
+    """Resident."""
+
+    threads: int
+    files: int
+
+
+class UsageProbe:
+    """Looks at a process again and again while in use.
+
+    Args:
+        pid: of the process.
+        seconds: between two looks.
+
+    Attributes:
+        samples: what was seen, the first before anything else.
+    """
+
+    def __init__(self, pid: int, seconds: float = SAMPLE_SECONDS) -> None:
+        self._process = psutil.Process(pid)
+        self._seconds = seconds
+        self._started = time.monotonic()
+        self._forgotten = 0
+        self._stop = Event()
+        self._thread = Thread(target=self._look)
+        self.samples = [self.now()]
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def now(self) -> Usage:
+        """The process now."""
+        with self._process.oneshot():
+            return Usage(
+                at=time.monotonic() - self._started,
+                memory_mib=self._process.memory_info().rss / 2**20,
+                threads=self._process.num_threads(),
+                files=self._process.num_fds(),
+            )
+
+    def forget(self) -> None:
+        """Let what was seen until now count no more for the peak."""
+        self._forgotten = len(self.samples)
+
+    @property
+    def peak_mib(self) -> float:
+        """Most memory that was seen, now included."""
+        return max(one.memory_mib for one in [*self.samples[self._forgotten :], self.now()])
+
+    def _look(self) -> None:
+        while not self._stop.wait(self._seconds):
+            self.samples.append(self.now())
