@@ -282,12 +282,12 @@ def measured(options: Options, root: Path) -> tuple[Swaps, UsageProbe]:
         asking = Asking(server.address, golden, registry, options.calls_per_second)
         with UsageProbe(server.pid) as probe:
             driven = drive(options, registry, asking, probe, port)
-            end = probe.now()
+            end = (probe.now(), probe.peak_mib)
         os.kill(server.pid, signal.SIGKILL)
     with server_process(root) as server:
         again = Asking(server.address, golden, registry, options.calls_per_second)
         faults = [fault(again.ask(i), i, golden) for i in range(len(golden[versions[0]]))]
-    found = report(options, asking.load, driven, (end, probe.peak_mib))
+    found = report(options, asking.load, driven, end)
     files = registry.manifest(versions[0]).files.values()
     facts = {
         "wrong_after_kill": sum(map(bool, faults)),

@@ -181,6 +181,32 @@ def test_a_stage_that_fails_half_way_starts_afresh(tmp_path: Path) -> None:
     assert workspace.summary("frame") == {"found": 0}
 
 
+def test_a_removal_that_is_killed_leaves_no_half_of_a_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(tmp_path / "work" / "run")
+
+    def make(folder: Path) -> dict[str, object]:
+        (folder / "data").write_text("x")
+        return {}
+
+    class Killed(BaseException):
+        pass
+
+    def killed(folder: Path, **_: object) -> None:
+        next(path for path in folder.rglob("data") if path.is_file()).unlink()
+        raise Killed
+
+    workspace.stage("frame", make)
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", killed)
+        with pytest.raises(Killed):
+            workspace.remove()
+    assert (workspace.stage("frame", make) / "data").read_text() == "x"
+    workspace.remove()
+    assert list((tmp_path / "work").iterdir()) == []
+
+
 @pytest.fixture
 def trainer() -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, partial
@@ -32,7 +31,7 @@ from recsys.state import ItemChange
 from training.index_checks import ANY_USUAL_SIZE, Sizes, check_contents, check_size, check_written
 from training.process import set_up_process
 from training.training_data import ShopData, read_shop_data
-from training.workspace import Summary, Workspace
+from training.workspace import Summary, Workspace, collect_removed
 
 ITEMS_PER_PART: Final = 8_192
 PART: Final = "items.safetensors"
@@ -265,9 +264,12 @@ def _only_one(registry: Path) -> Iterator[None]:
 
 def _remove_work(registry: Path, but: Path | None = None) -> None:
     """Remove what runs have left that nobody will take up again; the lock is held."""
-    for folder in (registry / "work").glob(f"{WORK}*"):
+    work = registry / "work"
+    collect_removed(work)
+    for folder in work.glob(f"{WORK}*"):
         if folder != but:
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                Workspace(folder).remove()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any, Final
 from recsys.disk import flush
 
 SUMMARY: Final = "summary.json"
+REMOVED: Final = ".removed-"
 Summary = dict[str, Any]
 
 
@@ -53,5 +54,16 @@ class Workspace:
         return summary
 
     def remove(self) -> None:
-        """Delete everything, once the result is published."""
-        shutil.rmtree(self.folder)
+        """Delete everything, once the result is published; a killed run leaves no half of it.
+
+        The folder is renamed first, so that no stage looks finished whose files are going.
+        """
+        collect_removed(self.folder.parent)
+        self.folder.rename(self.folder.with_name(f"{REMOVED}{self.folder.name}"))
+        collect_removed(self.folder.parent)
+
+
+def collect_removed(folder: Path) -> None:
+    """Delete what runs that were killed meanwhile have left of removed workspaces."""
+    for left in folder.glob(f"{REMOVED}*"):
+        shutil.rmtree(left, ignore_errors=True)

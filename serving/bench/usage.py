@@ -62,13 +62,13 @@ class UsageProbe:
             )
 
     def forget(self) -> None:
-        """Let what was seen until now count no more for the peak."""
-        self._forgotten = len(self.samples)
+        """Let what was seen before the latest look count no more for the peak."""
+        self._forgotten = len(self.samples) - 1
 
     @property
     def peak_mib(self) -> float:
-        """Most memory that was seen, now included."""
-        return max(one.memory_mib for one in [*self.samples[self._forgotten :], self.now()])
+        """Most memory that was seen since then, or altogether."""
+        return max(one.memory_mib for one in self.samples[self._forgotten :])
 
     def _look(self) -> None:
         while not self._stop.wait(self._seconds):
