@@ -44,7 +44,7 @@ from recsys.recommender import Contents
 from recsys.retrieval import ItemNeighbours
 from recsys.tables import Dataset, write_dataset
 from serving.bench.machine import Machine, this_machine
-from training.plot_style import BLUE, INK, style
+from training.plot_style import BLUE, FAINT, INK, style
 
 SHARES: Final = (0.0001, 0.001, 0.01, 0.05, 0.2)
 CHECKED_SHARE: Final = 0.01
@@ -54,6 +54,7 @@ NIGHT: Final = timedelta(days=1)
 COMPARED: Final = 2_000
 LEAST_IN_COMMON: Final = 0.95
 ROUNDING: Final = 1e-5
+COLORS: Final = (FAINT, BLUE)
 
 
 _PARTS: Final = ("of_the_whole", "cpu_of_the_whole")
@@ -285,16 +286,18 @@ def plot(found: Incremental, path: Path) -> None:
         figure = Figure(figsize=(6, 3.6), layout="constrained")
         axes = figure.subplots()
         shares = [100 * night.share for night in found.nights]
-        costs = [100 * night.of_the_whole for night in found.nights]
-        axes.plot(shares, costs, marker="o", color=BLUE)
+        for part, label, color in zip(_PARTS, ("time", "processor time"), COLORS, strict=True):
+            costs = [100 * float(getattr(night, part)) for night in found.nights]
+            axes.plot(shares, costs, marker="o", color=color, label=label)
         for share, cost in zip(shares, costs, strict=True):
-            axes.annotate(f"{cost:.1f} %", (share, cost), (6, -10), textcoords="offset points")
+            axes.annotate(f"{cost:.1f} %", (share, cost), (0, 8), textcoords="offset points")
+        axes.legend(loc="center left")
         axes.axhline(100, color=INK, linewidth=0.8)
         axes.set_xscale("log")
         axes.set_xticks(shares, [f"{share:g} %" for share in shares])
         axes.set_ylim(0, 105)
         axes.set_xlabel("items changed")
-        axes.set_ylabel("% of the time of the whole")
+        axes.set_ylabel("% of the whole")
         axes.set_title(f"Indexing {found.items:,} items; {found.whole.seconds:.0f} s for the whole")
         figure.savefig(path, dpi=150)
 
