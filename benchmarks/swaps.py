@@ -23,9 +23,9 @@ import subprocess
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -38,7 +38,8 @@ from pydantic import BaseModel
 
 from recsys import v1
 from recsys.bundle import Registry
-from recsys.recommender import GoldenQuery, load_golden
+from recsys.recommender import load_golden
+from serving.bench.golden_calls import Asking, Load, fault
 from serving.bench.machine import Machine, this_machine
 from serving.bench.open_loop import free_port
 from serving.bench.server_process import server_process
@@ -47,20 +48,18 @@ from serving.bench.variant_bundles import add_variant, copy_registry
 
 SETTLED_SWAPS: Final = 2
 VERSIONS: Final = 2
-AT_ONCE: Final = 64
 LOOK_SECONDS: Final = 0.02
 PAUSE_SECONDS: Final = 0.5
 """Between two swaps."""
 
-STEADY_SECONDS: Final = 5.0
+STEADY_SECONDS: Final = 10.0
 """Of calls before the first swap and after the last."""
 
-CALL_SECONDS: Final = 10.0
 MOST_GROWTH: Final = 0.10
 MOST_SLOWER: Final = 2.0
 ROLLBACK_SECONDS: Final = 5.0
 
-Golden = Mapping[str, list[GoldenQuery]]
+Times = list[tuple[float, float]]
 
 
 class Quantiles(BaseModel):
@@ -94,7 +93,7 @@ class Swaps(BaseModel):
 
     swap_seconds: Quantiles
     steady_ms: Quantiles
-    """Calls that were due between swaps."""
+    """Calls that were due before the first swap, or after the last."""
 
     during_ms: Quantiles
     """Calls that were due during one."""
@@ -115,112 +114,26 @@ class Swaps(BaseModel):
     """What must hold, and whether it did."""
 
 
-@dataclass
-class Load:
-    """Calls that were made: when each was due, its seconds, and what was wrong with it."""
-
-    due: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
-    versions: set[str] = field(default_factory=set)
-    latest: str = ""
-    """The version that answered last."""
-
-
 @dataclass(frozen=True)
 class Driven:
     """What was seen from outside.
 
     Attributes:
         times: start and end of each swap.
+        steady: start and end of the times before and after them.
         settled: the server's usage once it had settled.
         rollback_seconds: see `Swaps`.
     """
 
-    times: list[tuple[float, float]]
+    times: Times
+    steady: Times
     settled: Usage
     rollback_seconds: float
 
 
-def fault(answer: v1.RecommendResponse, number: int, golden: Golden) -> str:
-    """What is wrong with an answer to the golden query of this number; empty if nothing."""
-    query = golden[answer.bundle_version][number]
-    if answer.degraded:
-        return f"{answer.bundle_version}: query {number} lacks {list(answer.degraded)}"
-    items = tuple(item.item_id for item in answer.items)
-    if items != query.item_ids:
-        return f"{answer.bundle_version}: query {number} has other items"
-    scores = [item.score for item in answer.items]
-    if not np.allclose(scores, query.scores, rtol=1e-5, atol=2e-6):
-        return f"{answer.bundle_version}: query {number} has other scores"
-    return ""
-
-
-class Asking:
-    """Asks golden queries on a fixed schedule until it is stopped."""
-
-    def __init__(self, address: str, golden: Golden, registry: Registry, rate: float) -> None:
-        self._golden = golden
-        self._horizon = registry.manifest(registry.current()).horizon
-        self._rate = rate
-        self._stub = v1.RecommendationServiceStub(grpc.insecure_channel(address))
-        self._stopped = False
-        self.load = Load()
-
-    def ask(self, number: int) -> v1.RecommendResponse:
-        """The answer to a golden query."""
-        query = next(iter(self._golden.values()))[number]
-        request = v1.RecommendRequest(
-            user_id=query.user_id,
-            query=query.query,
-            context_item_ids=query.context_item_ids,
-            page_size=10,
-        )
-        request.as_of.FromDatetime(self._horizon)
-        answer: v1.RecommendResponse = self._stub.Recommend(request, timeout=CALL_SECONDS)
-        return answer
-
-    def fill_threads(self) -> None:
-        """Ask so much at once that the server starts all its threads; it may refuse some."""
-        asked = [
-            self._stub.Recommend.future(v1.RecommendRequest(), timeout=30.0) for _ in range(AT_ONCE)
-        ]
-        for one in asked:
-            one.exception()
-
-    def run(self) -> None:
-        """Ask until `stop`; a late answer does not delay the next question."""
-        start, number = time.monotonic(), 0
-        count = len(next(iter(self._golden.values())))
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            while not self._stopped:
-                due = start + number / self._rate
-                time.sleep(max(0.0, due - time.monotonic()))
-                pool.submit(self._one, due, number % count)
-                number += 1
-
-    def stop(self) -> None:
-        """Ask no more."""
-        self._stopped = True
-
-    def _one(self, due: float, number: int) -> None:
-        try:
-            answer = self.ask(number)
-        except grpc.RpcError as failure:
-            self.load.failed.append(f"{failure.code()}: {failure.details()}")
-            return
-        self.load.due.append(due)
-        self.load.seconds.append(time.monotonic() - due)
-        self.load.versions.add(answer.bundle_version)
-        self.load.latest = answer.bundle_version
-        if found := fault(answer, number, self._golden):
-            self.load.wrong.append(found)
-
-
 def swap_often(
     admin_port: int, probe: UsageProbe, versions: Sequence[str], swaps: int
-) -> tuple[list[tuple[float, float]], Usage]:
+) -> tuple[Times, Usage]:
     """Start and end of each swap, and the server's usage once it had settled."""
     times, settled = [], probe.now()
     with grpc.insecure_channel(f"127.0.0.1:{admin_port}") as channel:
@@ -237,13 +150,25 @@ def swap_often(
     return times, settled
 
 
+def followed(registry: Registry, version: str, load: Load) -> None:
+    """Make a version current, and wait until it answers."""
+    registry.activate(version)
+    while load.latest != version:
+        time.sleep(LOOK_SECONDS)
+
+
+def steady() -> tuple[float, float]:
+    """Let calls go on; start and end of that."""
+    start = time.monotonic()
+    time.sleep(STEADY_SECONDS)
+    return start, time.monotonic()
+
+
 def rolled_back(registry: Registry, versions: Sequence[str], load: Load) -> float:
     """Go from the newer version back to the older by the command; seconds until that answers."""
     older, newer = versions
-    registry.activate(newer)
-    while load.latest != newer:
-        time.sleep(LOOK_SECONDS)
-    time.sleep(STEADY_SECONDS)
+    followed(registry, newer, load)
+    steady()
     command = [sys.executable, "-m", "serving.cli.main", "bundles", "rollback"]
     start = time.monotonic()
     subprocess.run([*command, "--registry", str(registry.root)], check=True, capture_output=True)
@@ -261,14 +186,17 @@ def drive(
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(asking.run)
         try:
-            time.sleep(STEADY_SECONDS)
+            for version in reversed(versions):  # what starts threads of its own has started them
+                followed(registry, version, asking.load)
+            before = steady()
             times, settled = swap_often(port, probe, versions[::-1], options.swaps)
+            after = steady()
             back = rolled_back(registry, versions, asking.load)
-            time.sleep(STEADY_SECONDS)
+            steady()
         finally:
             asking.stop()
             running.result()
-    return Driven(times, settled, back)
+    return Driven(times, [before, after], settled, back)
 
 
 def measured(options: Options, root: Path) -> tuple[Swaps, UsageProbe]:
@@ -300,9 +228,12 @@ def measured(options: Options, root: Path) -> tuple[Swaps, UsageProbe]:
 def report(options: Options, load: Load, driven: Driven, end: tuple[Usage, float]) -> Swaps:
     """The figures, but for what is seen after the kill."""
     due, seconds = np.array(load.due), np.array(load.seconds)
-    inside = np.zeros(len(due), np.bool_)
-    for start, stop in driven.times:
-        inside |= (due >= start) & (due <= stop)
+
+    def within(times: Times) -> list[float]:
+        """Milliseconds of the calls that were due then."""
+        chosen = np.any([(due >= start) & (due <= stop) for start, stop in times], axis=0)
+        return [1_000 * float(one) for one in seconds[chosen]]
+
     return Swaps(
         machine=this_machine(),
         swaps=len(driven.times),
@@ -313,8 +244,8 @@ def report(options: Options, load: Load, driven: Driven, end: tuple[Usage, float
         examples=(load.failed + load.wrong)[:5],
         versions=sorted(load.versions),
         swap_seconds=Quantiles.of([stop - start for start, stop in driven.times]),
-        steady_ms=Quantiles.of((1_000 * seconds[~inside]).tolist()),
-        during_ms=Quantiles.of((1_000 * seconds[inside]).tolist()),
+        steady_ms=Quantiles.of(within(driven.steady)),
+        during_ms=Quantiles.of(within(driven.times)),
         rollback_seconds=driven.rollback_seconds,
         wrong_after_kill=0,
         bundle_mib=0.0,
@@ -332,7 +263,7 @@ def held(found: Swaps) -> dict[str, bool]:
         "no call failed": found.failed == 0,
         "every answer was its version's golden one": found.wrong == found.wrong_after_kill == 0,
         "both versions answered": len(found.versions) == VERSIONS,
-        "p99 during swaps at most twice that between": found.during_ms.p99
+        "p99 during swaps at most twice that before and after": found.during_ms.p99
         <= MOST_SLOWER * found.steady_ms.p99,
         "memory back to within 10 %": end.memory_mib <= (1 + MOST_GROWTH) * settled.memory_mib,
         "at most two bundles in memory, and 10 %": found.peak_mib

@@ -363,8 +363,7 @@ def plot(found: TrainingKills, path: Path) -> None:
         for name, seconds in found.stages.items():
             axes.axvline(seconds, color=INK, linewidth=0.6, linestyle=":")
             axes.text(seconds, 0, f" {name}", rotation=90, fontsize=7, ha="right", va="bottom")
-        axes.set_xlim(0, found.uninterrupted_seconds)
-        axes.set_ylim(bottom=0)
+        axes.set(xlim=(0, found.uninterrupted_seconds), ylim=(0, None))
         axes.set_xlabel("seconds until the kill; dotted: a stage is finished")
         axes.set_ylabel("seconds of the run after it")
         axes.set_title(f"Killed {len(killed)} times, and run again")
