@@ -52,6 +52,7 @@ from recsys.errors import BundleError
 from serving.bench.machine import Machine, this_machine
 from training.pipeline import CHECKPOINTS
 from training.plot_style import INK, style
+from training.workspace import REMOVED
 
 Seen = Callable[[float], bool]
 """From the seconds since the start: whether it is time to kill."""
@@ -144,7 +145,7 @@ class Options(BaseModel):
 
 def finished_stages(registry: Path) -> list[str]:
     """Names of the stages that the next run would not make again."""
-    names = [path.name for path in registry.glob("work/*/*")]
+    names = [path.name for path in registry.glob("work/[!.]*/*")]
     return sorted(name for name in names if name != CHECKPOINTS and not name.startswith("."))
 
 
@@ -244,10 +245,10 @@ class Drill:
         return self._ended(kills)
 
     def _at_commits(self) -> Killed:
-        """One registry: just before the next commit, then just after it, until none is left."""
+        """One registry: just before the next commit, then just after it, until the work is gone."""
         self._start_over()
         kills: list[Kill] = []
-        for _ in range(50):
+        while not kills or REMOVED not in kills[-1].moment:
             for when, harm in (("before", "signal=KILL:when=1"), ("after", HELD_AT_ITS_END)):
                 run = self._traced("rename", harm, lambda _: bool(self._calls("rename")))
                 if run[0] != KILLED:
@@ -363,9 +364,8 @@ def plot(found: TrainingKills, path: Path) -> None:
         for name, seconds in found.stages.items():
             axes.axvline(seconds, color=INK, linewidth=0.6, linestyle=":")
             axes.text(seconds, 0, f" {name}", rotation=90, fontsize=7, ha="right", va="bottom")
-        axes.set(xlim=(0, found.uninterrupted_seconds), ylim=(0, None))
+        axes.set(xlim=(0, found.uninterrupted_seconds), ylim=(0, None), ylabel="next run's seconds")
         axes.set_xlabel("seconds until the kill; dotted: a stage is finished")
-        axes.set_ylabel("seconds of the run after it")
         axes.set_title(f"Killed {len(killed)} times, and run again")
         figure.savefig(path, dpi=150)
 
