@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from collections.abc import Iterator
@@ -57,6 +58,14 @@ def night(trained_shop: TrainedShop, tmp_path: Path) -> Night:
     items = trained_shop.tables.items.sort("item_id")
     write_dataset(dataset, items, trained_shop.tables.events)
     return Night(registry, dataset, tmp_path / "state.sqlite", items)
+
+
+@pytest.fixture(autouse=True)
+def _thawed() -> Iterator[None]:
+    """What a server answered by is kept from the garbage collector, and with it the server."""
+    yield
+    gc.unfreeze()
+    gc.collect()
 
 
 @pytest.fixture
