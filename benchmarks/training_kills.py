@@ -19,8 +19,7 @@ Without `--config` the recipe is a small one with one thread. Over the dataset o
 --out DATASET --users 60 --items 400 --days 42` a training then takes half a minute, and the whole
 drill about 25 minutes.
 
-Written to FOLDER: `training_kills.json`, with what must hold and whether it does, and
-`training_kills.png`.
+Written to FOLDER: `training_kills.json`, with what must hold and whether it does, and a plot.
 """
 
 from __future__ import annotations
@@ -68,6 +67,7 @@ FILES: Final = ("trainer_state*", "rng*", "scheduler*", "optimizer*", "*.bin", "
 
 SMALL: Final = """\
 threads = 1
+seed = 1
 text = {item_max_tokens = 12, shopper_max_segments = 4}
 windows = {ranker_windows = 2}
 ranker = {rounds = 20, max_shoppers_per_window = 60}
@@ -98,7 +98,7 @@ class Killed(BaseModel):
     seconds: float
     said: str
     differing: list[str]
-    """Files of the bundle, and plots, with other bytes than the uninterrupted run's."""
+    """Files of the bundle with other bytes than the uninterrupted run's, or missing ones."""
 
     left: list[str]
     """What should have been removed."""
@@ -113,7 +113,7 @@ class TrainingKills(BaseModel):
     """Seconds at which the uninterrupted run had finished each."""
 
     sums: dict[str, str]
-    """SHA-256 of the files of its bundle, and of its plots, which show every step."""
+    """SHA-256 of the files of its bundle; empty for those of its report."""
 
     killed: dict[str, list[Killed]]
     """By what was killed at; an entry for each registry."""
@@ -169,15 +169,15 @@ def visible(registry: Path) -> tuple[str | None, str]:
 
 
 def sums_of(registry: Path) -> dict[str, str]:
-    """Sums of all files of the current bundle, its manifest's own too, and of its plots."""
+    """Sums of all files of the current bundle, its manifest's own too; and names of its report."""
     bundles = Registry(registry)
     try:
         manifest = bundles.verify(bundles.current())
     except BundleError:
         return {}
     sums = {name: entry.sha256 for name, entry in manifest.files.items()}
-    others = [bundles.folder() / "MANIFEST.json", *registry.glob("reports/*/*.png")]
-    return sums | {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in others}
+    sums["MANIFEST.json"] = hashlib.sha256(manifest.to_bytes()).hexdigest()
+    return sums | {f"report {path.name}": "" for path in registry.glob("reports/*/*")}
 
 
 def leftovers(registry: Path) -> list[str]:
