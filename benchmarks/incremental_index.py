@@ -26,7 +26,7 @@ import subprocess
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -44,6 +44,7 @@ from recsys.recommender import Contents
 from recsys.retrieval import ItemNeighbours
 from recsys.tables import Dataset, write_dataset
 from serving.bench.machine import Machine, this_machine
+from serving.bench.variant_bundles import copy_registry
 from training.plot_style import BLUE, FAINT, INK, style
 
 SHARES: Final = (0.0001, 0.001, 0.01, 0.05, 0.2)
@@ -54,17 +55,11 @@ NIGHT: Final = timedelta(days=1)
 COMPARED: Final = 2_000
 LEAST_IN_COMMON: Final = 0.95
 ROUNDING: Final = 1e-5
-COLORS: Final = (FAINT, BLUE)
+COLORS: Final = {"of_the_whole": FAINT, "cpu_of_the_whole": BLUE}
 
 
-_PARTS: Final = ("of_the_whole", "cpu_of_the_whole")
-
-
-class Night(BaseModel):
-    """One run of the command."""
-
-    share: float
-    """Of the items that changed; 1 for the whole."""
+class Run(BaseModel):
+    """What the command says it did, and what it took."""
 
     added: int
     changed: int
@@ -73,6 +68,14 @@ class Night(BaseModel):
     recall: float
     seconds: float
     cpu_seconds: float
+
+
+class Night(Run):
+    """A run beside that over the whole."""
+
+    share: float
+    """Of the items that changed; 1 for the whole."""
+
     of_the_whole: float
     """Its seconds, in proportion to those of the whole."""
 
@@ -80,13 +83,14 @@ class Night(BaseModel):
     """The same of processor time, which hardly depends on what else the machine does."""
 
     @classmethod
-    def beside(cls, told: Mapping[str, object], share: float, whole: Night | None) -> Night:
-        """From what a run says and took; without a `whole` it is that itself."""
-        found = cls.model_validate({**told, "share": share, **dict.fromkeys(_PARTS, 1.0)})
-        if whole is None:
-            return found
-        parts = (found.seconds / whole.seconds, found.cpu_seconds / whole.cpu_seconds)
-        return found.model_copy(update=dict(zip(_PARTS, parts, strict=True)))
+    def of(cls, run: Run, share: float, whole: Run) -> Night:
+        """A run in which a share of the items had changed."""
+        return cls(
+            **run.model_dump(),
+            share=share,
+            of_the_whole=run.seconds / whole.seconds,
+            cpu_of_the_whole=run.cpu_seconds / whole.cpu_seconds,
+        )
 
 
 class Incremental(BaseModel):
@@ -137,14 +141,10 @@ class Shop:
 
     def registry(self, name: str) -> Path:
         """A fresh copy of the real registry."""
-        path = self.folder / name
-        shutil.copytree(self.source, path, ignore=shutil.ignore_patterns("work", "reports"))
-        return path
+        return copy_registry(self.source, self.folder / name).root
 
-    def night(
-        self, registry: Path, items: pl.DataFrame, until: datetime, *flags: str
-    ) -> dict[str, object]:
-        """What the command says of the catalogue `items`, and what it took."""
+    def indexed(self, registry: Path, items: pl.DataFrame, until: datetime, *flags: str) -> Run:
+        """Run the command over the catalogue `items`."""
         dataset = self.folder / "dataset"
         write_dataset(dataset, items, self.events, overwrite=True)
         command = [sys.executable, "-m", "serving.cli.main", "index", str(dataset), "--json"]
@@ -152,7 +152,8 @@ class Shop:
         started, used = time.perf_counter(), _cpu_of_children()
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
         seconds, cpu = time.perf_counter() - started, _cpu_of_children() - used
-        return {**json.loads(done.stdout), "seconds": seconds, "cpu_seconds": cpu}
+        told = json.loads(done.stdout)
+        return Run.model_validate({**told, "seconds": seconds, "cpu_seconds": cpu})
 
 
 def _cpu_of_children() -> float:
@@ -216,18 +217,18 @@ def measured(options: Options, folder: Path) -> Incremental:
     shop = Shop(folder, options.registry, items, dataset.scan_events().collect(), options.until)
     registry = shop.registry("registry")
     rebuilding = ("--rebuild", "--allow-size-change")
-    told = shop.night(registry, items, options.until, *rebuilding)
-    whole = Night.beside(told, 1.0, None)
+    first = shop.indexed(registry, items, options.until, *rebuilding)
+    whole = Night.of(first, 1.0, first)
     _say(whole)
     nights, apart = [], {}
     for share in options.shares:
         tonight = changed(items, titles, share, options.seed)
-        told = shop.night(registry, tonight, options.until + NIGHT)
-        nights.append(Night.beside(told, share, whole))
+        run = shop.indexed(registry, tonight, options.until + NIGHT)
+        nights.append(Night.of(run, share, whole))
         _say(nights[-1])
         if share == CHECKED_SHARE and options.check:
             again = shop.registry("rebuilt")
-            shop.night(again, tonight, options.until + NIGHT, *rebuilding)
+            shop.indexed(again, tonight, options.until + NIGHT, *rebuilding)
             apart = differences(current(registry), current(again))
         back(registry)
     found = Incremental(
@@ -286,7 +287,7 @@ def plot(found: Incremental, path: Path) -> None:
         figure = Figure(figsize=(6, 3.6), layout="constrained")
         axes = figure.subplots()
         shares = [100 * night.share for night in found.nights]
-        for part, label, color in zip(_PARTS, ("time", "processor time"), COLORS, strict=True):
+        for (part, color), label in zip(COLORS.items(), ("time", "processor time"), strict=True):
             costs = [100 * float(getattr(night, part)) for night in found.nights]
             axes.plot(shares, costs, marker="o", color=color, label=label)
         for share, cost in zip(shares, costs, strict=True):

@@ -22,8 +22,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Event, Thread
-from typing import Final, Self
+from typing import Final
 
 import grpc
 import numpy as np
@@ -38,6 +37,7 @@ from recsys.state.redis_store import RedisStateStore
 from serving.bench.machine import Machine, this_machine
 from serving.bench.open_loop import Asking, HealthProbe, Outcome, free_port, quantile_ms, scraped
 from serving.bench.redis_process import RedisProcess, redis_process
+from serving.bench.repeated import Repeated
 from serving.bench.server_process import running_server
 from serving.bench.tcp_proxy import TcpProxy, tcp_proxy
 from serving.recent_events import RECENT_EVENTS_MISSING
@@ -97,7 +97,7 @@ class RedisFaults(BaseModel):
     """What must hold, and whether it did."""
 
 
-class Recording:
+class Recording(Repeated):
     """Records events one after the other until the end of a `with` statement.
 
     Attributes:
@@ -106,41 +106,33 @@ class Recording:
     """
 
     def __init__(self, address: str) -> None:
+        super().__init__(EVENT_SECONDS)
         self.acknowledged: list[tuple[str, float]] = []
         self.refused: list[float] = []
         self._channel = grpc.insecure_channel(address)
         self._stub = v1.EventServiceStub(self._channel)
-        self._stop = Event()
-        self._thread = Thread(target=self._record)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+    def __exit__(self, *raised: object) -> None:
+        super().__exit__(*raised)
         self._channel.close()
 
-    def _record(self) -> None:
-        number = 0
-        while not self._stop.wait(EVENT_SECONDS):
-            now = Timestamp()
-            now.GetCurrentTime()
-            event = v1.Event(
-                event_id=f"e{number}",
-                user_id="recorded",
-                item_id="item",
-                event_type="view",
-                event_time=now,
-            )
-            try:
-                self._stub.RecordEvents(v1.RecordEventsRequest(events=[event]), timeout=10.0)
-            except grpc.RpcError:
-                self.refused.append(time.monotonic())
-                continue  # the same event again: nobody knows whether it is there
+    def once(self) -> None:
+        """Record the next event; a refused one comes again: nobody knows whether it is there."""
+        now = Timestamp()
+        now.GetCurrentTime()
+        event = v1.Event(
+            event_id=f"e{len(self.acknowledged)}",
+            user_id="recorded",
+            item_id="item",
+            event_type="view",
+            event_time=now,
+        )
+        try:
+            self._stub.RecordEvents(v1.RecordEventsRequest(events=[event]), timeout=10.0)
+        except grpc.RpcError:
+            self.refused.append(time.monotonic())
+        else:
             self.acknowledged.append((event.event_id, time.monotonic()))
-            number += 1
 
 
 def faults(redis: RedisProcess, proxy: TcpProxy) -> dict[str, tuple[Callable[[], None], ...]]:

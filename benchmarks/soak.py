@@ -41,7 +41,7 @@ from serving.bench.machine import Machine, this_machine
 from serving.bench.open_loop import HealthProbe, free_port, scraped
 from serving.bench.server_process import ServerProcess, server_process
 from serving.bench.usage import Usage, UsageProbe
-from serving.bench.variant_bundles import add_variant, copy_registry
+from serving.bench.variant_bundles import copy_registry, publish_variant, scaled
 
 SAMPLE_SECONDS: Final = 2.0
 WARM_UP_SHARE: Final = 0.2
@@ -187,7 +187,7 @@ def driven(options: Options, server: ServerProcess, registry: Registry, callers:
 def measured(options: Options, root: Path) -> Soak:
     """Start the server and soak it."""
     registry = copy_registry(options.registry, root)
-    add_variant(registry, 2.0)
+    publish_variant(registry, scaled(2.0))
     mix = Mix(Contents.load(registry.folder(registry.versions()[0]))).kinds()
     port = free_port()
     with server_process(root, "--metrics-port", str(port)) as server:

@@ -44,7 +44,7 @@ from serving.bench.machine import Machine, this_machine
 from serving.bench.open_loop import free_port
 from serving.bench.server_process import server_process
 from serving.bench.usage import Usage, UsageProbe
-from serving.bench.variant_bundles import add_variant, copy_registry
+from serving.bench.variant_bundles import copy_registry, publish_variant, scaled
 
 SETTLED_SWAPS: Final = 2
 VERSIONS: Final = 2
@@ -121,14 +121,18 @@ class Driven:
     Attributes:
         times: start and end of each swap.
         steady: start and end of the times before and after them.
-        settled: the server's usage once it had settled.
         rollback_seconds: see `Swaps`.
+        settled: the server's usage once it had settled.
+        end: and at the end.
+        peak_mib: see `Swaps`.
     """
 
     times: Times
     steady: Times
-    settled: Usage
     rollback_seconds: float
+    settled: Usage
+    end: Usage
+    peak_mib: float
 
 
 def swap_often(
@@ -196,13 +200,13 @@ def drive(
         finally:
             asking.stop()
             running.result()
-    return Driven(times, [before, after], settled, back)
+    return Driven(times, [before, after], back, settled, probe.now(), probe.peak_mib)
 
 
 def measured(options: Options, root: Path) -> tuple[Swaps, UsageProbe]:
     """Swap under load, then kill the server and ask another one."""
     registry = copy_registry(options.registry, root)
-    versions = [add_variant(registry, factor) for factor in (1.0, 2.0)]
+    versions = [publish_variant(registry, scaled(factor)) for factor in (1.0, 2.0)]
     registry.activate(versions[0])
     golden = {version: load_golden(registry.folder(version)) for version in versions}
     port = free_port()
@@ -210,23 +214,19 @@ def measured(options: Options, root: Path) -> tuple[Swaps, UsageProbe]:
         asking = Asking(server.address, golden, registry, options.calls_per_second)
         with UsageProbe(server.pid) as probe:
             driven = drive(options, registry, asking, probe, port)
-            end = (probe.now(), probe.peak_mib)
         os.kill(server.pid, signal.SIGKILL)
     with server_process(root) as server:
         again = Asking(server.address, golden, registry, options.calls_per_second)
         faults = [fault(again.ask(i), i, golden) for i in range(len(golden[versions[0]]))]
-    found = report(options, asking.load, driven, end)
-    files = registry.manifest(versions[0]).files.values()
-    facts = {
-        "wrong_after_kill": sum(map(bool, faults)),
-        "bundle_mib": sum(file.size for file in files) / 2**20,
-    }
-    found = found.model_copy(update=facts)
+    size = sum(file.size for file in registry.manifest(versions[0]).files.values())
+    found = report(options, asking.load, driven, sum(map(bool, faults)), size / 2**20)
     return found.model_copy(update={"held": held(found)}), probe
 
 
-def report(options: Options, load: Load, driven: Driven, end: tuple[Usage, float]) -> Swaps:
-    """The figures, but for what is seen after the kill."""
+def report(
+    options: Options, load: Load, driven: Driven, wrong_after_kill: int, bundle_mib: float
+) -> Swaps:
+    """All figures, but for what holds."""
     due, seconds = np.array(load.due), np.array(load.seconds)
 
     def within(times: Times) -> list[float]:
@@ -247,11 +247,11 @@ def report(options: Options, load: Load, driven: Driven, end: tuple[Usage, float
         steady_ms=Quantiles.of(within(driven.steady)),
         during_ms=Quantiles.of(within(driven.times)),
         rollback_seconds=driven.rollback_seconds,
-        wrong_after_kill=0,
-        bundle_mib=0.0,
+        wrong_after_kill=wrong_after_kill,
+        bundle_mib=bundle_mib,
         settled=driven.settled,
-        end=end[0],
-        peak_mib=end[1],
+        end=driven.end,
+        peak_mib=driven.peak_mib,
         held={},
     )
 

@@ -264,7 +264,7 @@ class Drill:
         self._start_over(self._published)
         self._traced("unlinkat")
         calls = enumerate(self._calls("unlinkat"), start=1)
-        ours = [at for at, line in calls if f"{self._registry}/work/" in line]
+        ours = [at for at, line in calls if str(self._registry / "work") in line]
         for place in np.linspace(0, len(ours) - 1, 4).astype(int) if ours else ():
             self._start_over(self._published)
             run = self._traced("unlinkat", f"signal=KILL:when={ours[place]}")

@@ -102,6 +102,14 @@ def is_unavailable(call: Call) -> bool:
     return False
 
 
+def failed_loads(server: Server) -> float:
+    counted = server.metrics.registry.get_sample_value(
+        "recsys_bundle_loads_total", {"outcome": "failed"}
+    )
+    assert counted is not None
+    return counted
+
+
 def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     end = time.monotonic() + seconds
     while not condition():

@@ -10,16 +10,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from bundle_copies import publish_variant
 from log_lines import lines
-from shelf_server import running, until
-from test_following import failed_loads
+from shelf_server import failed_loads, running, until
 from trained_shop import TrainedShop
 
 from recsys.bundle import Registry
 from recsys.bundle.pointers import write_pointer
 from recsys.errors import BundleCorruptError
 from recsys.recommender import try_out
+from serving.bench.variant_bundles import publish_variant
 from serving.canary import send_canary
 from serving.following import following
 from serving.loading import BundleLoader

@@ -20,10 +20,9 @@ from threading import Event
 import numpy as np
 import psutil
 import pytest
-from bundle_copies import publish_variant, scaled
 from log_lines import lines
 from safetensors.numpy import load_file, save_file
-from shelf_server import Call, running, until
+from shelf_server import Call, failed_loads, running, until
 from state_stores import redis_store
 from test_bundle_damage import DAMAGES
 from test_signing import write_keys
@@ -35,6 +34,7 @@ from recsys.errors import BundleCorruptError, BundleSignatureError
 from recsys.recommender import check_golden, load_golden, try_out
 from serving.bench.redis_process import RedisProcess
 from serving.bench.tcp_proxy import tcp_proxy
+from serving.bench.variant_bundles import publish_variant, scaled
 from serving.following import following
 from serving.loading import open_recommender
 from serving.server import Server
@@ -73,14 +73,6 @@ def served(registry: Registry) -> Iterator[tuple[Server, Call]]:
 def call(served: tuple[Server, Call]) -> Call:
     """To that server."""
     return served[1]
-
-
-def failed_loads(server: Server) -> float:
-    counted = server.metrics.registry.get_sample_value(
-        "recsys_bundle_loads_total", {"outcome": "failed"}
-    )
-    assert counted is not None
-    return counted
 
 
 def version_of(call: Call) -> str:

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Condition, Event, Thread
-from typing import Final, Self, cast
+from threading import Condition
+from typing import Final, cast
 from urllib.request import urlopen
 
 import grpc
@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from recsys import v1
 from recsys.bundle.log_files import LOG, load_log
+from serving.bench.repeated import Repeated
 from serving.status_mapping import PUSHBACK
 
 HEALTH_SECONDS: Final = 0.1
@@ -163,7 +164,7 @@ def _outcome(due: float, sent: float, call: grpc.Future[v1.RecommendResponse]) -
     return Outcome(due, sent, ended, code, pushback=any(key == PUSHBACK for key, *_ in metadata))
 
 
-class HealthProbe:
+class HealthProbe(Repeated):
     """Asks for a server's health again and again, on a connection of its own, while in use.
 
     Attributes:
@@ -171,31 +172,25 @@ class HealthProbe:
     """
 
     def __init__(self, address: str) -> None:
+        super().__init__(HEALTH_SECONDS)
         self.statuses: Counter[str] = Counter()
         self._channel = grpc.insecure_channel(
             address, options=[("grpc.use_local_subchannel_pool", 1)]
         )
         self._stub = health_pb2_grpc.HealthStub(self._channel)
-        self._stop = Event()
-        self._thread = Thread(target=self._probe)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+    def __exit__(self, *raised: object) -> None:
+        super().__exit__(*raised)
         self._channel.close()
 
-    def _probe(self) -> None:
+    def once(self) -> None:
+        """Ask."""
         request = health_pb2.HealthCheckRequest(service="recsys.v1.RecommendationService")
-        while not self._stop.wait(HEALTH_SECONDS):
-            try:
-                status = self._stub.Check(request, timeout=PATIENCE_SECONDS).status
-                self.statuses[health_pb2.HealthCheckResponse.ServingStatus.Name(status)] += 1
-            except grpc.RpcError as error:
-                self.statuses[cast("grpc.Call", error).code().name] += 1
+        try:
+            status = self._stub.Check(request, timeout=PATIENCE_SECONDS).status
+            self.statuses[health_pb2.HealthCheckResponse.ServingStatus.Name(status)] += 1
+        except grpc.RpcError as error:
+            self.statuses[cast("grpc.Call", error).code().name] += 1
 
 
 def scraped(port: int) -> Mapping[str, float]:

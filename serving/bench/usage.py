@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from threading import Event, Thread
-from typing import Final, Self
+from typing import Final
 
 import psutil
 from pydantic import BaseModel
+
+from serving.bench.repeated import Repeated
 
 SAMPLE_SECONDS: Final = 0.25
 
@@ -23,7 +24,7 @@ class Usage(BaseModel):
     files: int
 
 
-class UsageProbe:
+class UsageProbe(Repeated):
     """Looks at a process again and again while in use.
 
     Args:
@@ -35,21 +36,11 @@ class UsageProbe:
     """
 
     def __init__(self, pid: int, seconds: float = SAMPLE_SECONDS) -> None:
+        super().__init__(seconds)
         self._process = psutil.Process(pid)
-        self._seconds = seconds
         self._started = time.monotonic()
         self._forgotten = 0
-        self._stop = Event()
-        self._thread = Thread(target=self._look)
         self.samples = [self.now()]
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
 
     def now(self) -> Usage:
         """The process now."""
@@ -70,6 +61,6 @@ class UsageProbe:
         """Most memory that was seen since then, or altogether."""
         return max(one.memory_mib for one in self.samples[self._forgotten :])
 
-    def _look(self) -> None:
-        while not self._stop.wait(self._seconds):
-            self.samples.append(self.now())
+    def once(self) -> None:
+        """Look."""
+        self.samples.append(self.now())

@@ -1,15 +1,17 @@
-"""Bundles that differ from another only in their scores, to be swapped with each other."""
+"""Variants of a bundle: with other answers, or with faults that their own manifest vouches for."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from recsys.bundle import ManifestFields, Registry
+from recsys.bundle import Manifest, ManifestFields, Registry
 from recsys.recommender import Contents, save_golden
 
+Change = Callable[[Path], None]
 _NOT_BUNDLES: Final = ("work", "reports", "state.sqlite*")
 
 
@@ -19,17 +21,32 @@ def copy_registry(registry: Path, to: Path) -> Registry:
     return Registry(to)
 
 
-def add_variant(registry: Registry, factor: float) -> str:
-    """Publish the first bundle again, its full ranker weighing `factor` times as much."""
-    source = registry.versions()[0]
-    manifest = registry.manifest(source)
-    with registry.stage() as staged:
-        shutil.copytree(registry.folder(source), staged, dirs_exist_ok=True)
-        path = staged / "ranker" / "full" / "features.json"
+def scaled(factor: float) -> Change:
+    """The full ranker weighs `factor` times as much; the golden queries know."""
+
+    def change(folder: Path) -> None:
+        path = folder / "ranker" / "full" / "features.json"
         schema = json.loads(path.read_text())
         schema["weights"] = {name: factor * w for name, w in schema["weights"].items()}
         path.write_text(json.dumps(schema))
-        save_golden(Contents.load(staged), manifest.horizon, staged)
-        fields = {name: getattr(manifest, name) for name in ManifestFields.model_fields}
+        horizon = Manifest.read(folder).horizon
+        save_golden(Contents.load(folder), horizon, folder)
+
+    return change
+
+
+def publish_variant(registry: Registry, change: Change) -> str:
+    """Publish a copy of a bundle after `change` was done to it; its sums are of the changed files.
+
+    The bundle is the first one; what is current stays so.
+    """
+    current, source = registry.current(), registry.versions()[0]
+    manifest = registry.manifest(source)
+    fields = {name: getattr(manifest, name) for name in ManifestFields.model_fields}
+    with registry.stage() as staged:
+        shutil.copytree(registry.folder(source), staged, dirs_exist_ok=True)
+        change(staged)
         fields["seed"] = manifest.seed + len(registry.versions())
-        return registry.publish(staged, ManifestFields(**fields))
+        version = registry.publish(staged, ManifestFields(**fields))
+    registry.activate(current)
+    return version
