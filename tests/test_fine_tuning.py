@@ -210,6 +210,19 @@ def test_the_best_weights_are_kept_not_the_last(bench: Make) -> None:
     assert made.ndcg() == pytest.approx(max(found.values()), abs=1e-6)
 
 
+@pytest.mark.parametrize("training", [57, 60, 63])
+def test_an_evaluation_at_the_end_of_an_epoch_covers_every_group(
+    bench: Make, training: int
+) -> None:
+    made = bench(RECIPE.model_copy(update={"epochs": 2.0, "evaluation_steps": 8}))
+    made.train = replace(made.train, groups=golden_groups(training, seed=1))
+    result = made.fit()
+    found = evaluations(result)
+    assert list(found) == [0, 8, 16]
+    assert result.best_step > 0
+    assert made.ndcg() == pytest.approx(found[result.best_step], abs=1e-6)
+
+
 def test_without_any_gain_the_untuned_weights_are_kept(bench: Make) -> None:
     made = bench(RECIPE.model_copy(update={"epochs": 1.0}))
     made.validation = replace(

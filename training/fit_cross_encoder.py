@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -219,7 +218,10 @@ def fit_cross_encoder(
         ],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.get_eval_dataloader = partial(_evaluation_loader, validation)  # type: ignore[method-assign]
+    # Prepared, since the trainer cuts the last batch of an unprepared loader to the size of the
+    # training loader's last batch.
+    loader = trainer.accelerator.prepare(_evaluation_loader(validation))
+    trainer.get_eval_dataloader = lambda *_: loader  # type: ignore[method-assign]
     untuned = {name: value.clone() for name, value in encoder.state_dict().items()}
     trainer.train(resume_from_checkpoint=checkpoint)
     history = [dict(entry) for entry in trainer.state.log_history]
@@ -286,7 +288,7 @@ def _arguments(job: FitJob, *, first: bool) -> TrainingArguments:
     )
 
 
-def _evaluation_loader(examples: Examples, *_: object) -> DataLoader[int]:
+def _evaluation_loader(examples: Examples) -> DataLoader[int]:
     items = max(examples.groups.item.shape[1], 1)
     return DataLoader(
         examples,
