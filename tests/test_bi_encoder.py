@@ -152,6 +152,23 @@ def test_a_vector_does_not_depend_on_the_other_texts(encoder: BiEncoder) -> None
             np.testing.assert_allclose(together[row + copy * len(TEXTS)], alone, atol=1e-6)
 
 
+def test_layers_see_few_numbers_of_rows_whatever_is_read(encoder: BiEncoder) -> None:
+    seen: set[int] = set()
+
+    def note(_: torch.nn.Module, given: tuple[torch.Tensor]) -> None:
+        seen.add(given[0].shape[:-1].numel())
+
+    dense = encoder.bert.encoder.layer[0].intermediate.dense
+    hook = dense.register_forward_pre_hook(note)
+    try:
+        for words in range(1, 14):
+            for texts in (1, 2, 5, 11):
+                encoder.embed(["mug " * words] * texts, max_tokens=16)
+    finally:
+        hook.remove()
+    assert seen == {64, 128, 192}
+
+
 def test_half_precision_stays_near_full_precision(tiny_bert: Path, encoder: BiEncoder) -> None:
     rough = BiEncoder.pretrained(str(tiny_bert), "bf16").embed(TEXTS, max_tokens=16)
     assert (rough * encoder.embed(TEXTS, max_tokens=16)).sum(1).min() > 0.999

@@ -42,21 +42,37 @@ def self_attention_layer(layer: BertLayer, states: Tensor, mask: Tensor) -> Tens
 
     Args:
         layer: a BERT layer.
-        states: (b, t, d).
+        states: (n, d), the tokens of b texts of t, then any rows that belong to none.
         mask: bool (b, t), true for tokens.
     """
-    query, key, value = (part.transpose(1, 2) for part in split_heads(layer, states))
+    count = mask.numel()
+    query, key, value = (
+        part[:count].unflatten(0, mask.shape).transpose(1, 2) for part in split_heads(layer, states)
+    )
     attended = functional.scaled_dot_product_attention(
         query, key, value, attn_mask=mask[:, None, None, :]
     )
-    return finish_layer(layer, attended.transpose(1, 2).flatten(-2), states)
+    context = attended.transpose(1, 2).flatten(-2).flatten(0, 1)
+    return finish_layer(layer, functional.pad(context, [0, 0, 0, len(states) - count]), states)
 
 
-def run_layers(bert: BertModel, states: Tensor, mask: Tensor, first: int, last: int) -> Tensor:
-    """Layers `first` to `last` (exclusive), each text by itself; see `self_attention_layer`."""
+def run_layers(
+    bert: BertModel, states: Tensor, mask: Tensor, first: int, last: int, spare: int = 0
+) -> Tensor:
+    """Layers `first` to `last` (exclusive), each text by itself: (b, t, d).
+
+    Args:
+        bert: whose layers they are.
+        states: (b, t, d).
+        mask: bool (b, t), true for tokens.
+        first: layer.
+        last: layer, exclusive.
+        spare: rows computed beside those of the tokens, for their number to be one of few.
+    """
+    rows = functional.pad(states.flatten(0, 1), [0, 0, 0, spare])
     for layer in layers(bert)[first:last]:
-        states = self_attention_layer(layer, states, mask)
-    return states
+        rows = self_attention_layer(layer, rows, mask)
+    return rows[: mask.numel()].view_as(states)
 
 
 def mean_pool(states: Tensor, mask: Tensor) -> Tensor:
@@ -93,13 +109,16 @@ def freeze_below(bert: BertModel, layer: int) -> None:
 def share_weights(one: nn.Module, other: nn.Module) -> None:
     """Let `other` use `one`'s tensors wherever theirs of that name are equal, bit for bit.
 
-    Encoders tuned from the same model with frozen layers have most of their weights in common.
+    The others become copies, so that a file they were mapped from can go. Encoders tuned from the
+    same model with frozen layers have most of their weights in common.
     """
     known = dict(one.named_parameters())
     for name, weight in other.named_parameters():
         same = known.get(name)
         if same is not None and torch.equal(same, weight):
             weight.data = same.data
+        else:
+            weight.data = weight.data.clone()
 
 
 def write_bert_config(config: BertConfig, path: Path) -> None:

@@ -155,7 +155,7 @@ class CrossEncoder(nn.Module):
             keys.append(key.flatten(0, 1)[place].transpose(1, 2))
             values.append(value.flatten(0, 1)[place].transpose(1, 2))
             biases.append(self._bias(depth, token_segment, kind, tokens))
-            states = self_attention_layer(layer, states, mask)
+            states = self_attention_layer(layer, states.flatten(0, 1), mask).view_as(states)
         vectors = mean_pool(states, mask)[row] * present.unsqueeze(-1)
         return ShopperSide(keys, values, biases, vectors, present)
 

@@ -13,6 +13,7 @@ from transformers import BertModel
 
 from recsys.text.bert import embed_tokens, layer_count, mean_pool, run_layers
 from recsys.text.tables import StateTable, TokenTable
+from recsys.text.token_rows import ROWS, unused
 
 Precision = Literal["bf16", "fp32"]
 Advance = Callable[[int], None]
@@ -83,7 +84,7 @@ def encode_states(
     for rows in batches_of_one_length(tokens.lengths):
         ids, mask = tokens.padded(rows)
         with autocast(precision):
-            batch = run_layers(bert, embed_tokens(bert, ids), mask, 0, layer)
+            batch = _read(bert, ids, mask, layer)
         place = tokens.offsets[rows].unsqueeze(1) + torch.arange(ids.shape[1])
         states[place[mask]] = batch[mask].to(stored_as)
         if advance:
@@ -105,9 +106,15 @@ def encode_vectors(
     for rows in batches_of_one_length(tokens.lengths):
         ids, mask = tokens.padded(rows)
         with autocast(precision):
-            states = run_layers(bert, embed_tokens(bert, ids), mask, 0, layer_count(bert))
+            states = _read(bert, ids, mask, layer_count(bert))
         vectors[rows] = mean_pool(states, mask)
         if advance:
             advance(len(rows))
     result: NDArray[np.float32] = vectors.numpy()
     return result
+
+
+def _read(bert: BertModel, ids: Tensor, mask: Tensor, last: int) -> Tensor:
+    """States (b, t, d) of token ids (b, t) at the input of layer `last`."""
+    spare = unused(mask.numel(), ROWS)
+    return run_layers(bert, embed_tokens(bert, ids), mask, 0, last, spare)

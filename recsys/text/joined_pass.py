@@ -19,16 +19,13 @@ from transformers.models.bert.modeling_bert import BertLayer
 
 from recsys.text.cross_encoder import CrossEncoder
 from recsys.text.shopper_side import MASKED
-from recsys.text.token_rows import TokenRows, mean_of_texts
+from recsys.text.token_rows import ROWS, TokenRows, mean_of_texts, unused
 
 _ROWS_OF_HEAD: Final = 16
 """The head's rows are filled up to a multiple: fewer take other kernels, which round otherwise."""
 
-_ROWS_OF_LAYER: Final = 64
 _SHARED_KEYS: Final = 32
-"""A layer's rows and the keys that candidates share are filled up to multiples, see `_unused`:
-oneDNN makes, and keeps, kernels for each shape that comes, most of a megabyte, and with every
-request's own a server holds half a gigabyte of them."""
+"""The keys that candidates share are filled up to a multiple as rows are, see `ROWS`."""
 
 
 class JoinedPass(nn.Module):
@@ -67,8 +64,8 @@ class JoinedPass(nn.Module):
             The last is float32 (u, d).
         """
         segment = texts.text[shared]
-        unused = _unused(len(shared), self.shared_keys)
-        shared = functional.pad(shared, [0, unused])
+        more = unused(len(shared), self.shared_keys)
+        shared = functional.pad(shared, [0, more])
         keys: list[Tensor] = []
         values: list[Tensor] = []
         biases: list[Tensor] = []
@@ -78,7 +75,7 @@ class JoinedPass(nn.Module):
             bias = layer.key_biases[:, kind].index_select(1, segment).unsqueeze(1)
             keys.append(key.unsqueeze(0))
             values.append(value.unsqueeze(0))
-            biases.append(functional.pad(bias, [0, unused], value=layer.masked).unsqueeze(0))
+            biases.append(functional.pad(bias, [0, more], value=layer.masked).unsqueeze(0))
             if depth + 1 < len(self.layers):
                 states = layer.read(states, texts)
             elif len(unread.place) > 0:
@@ -147,7 +144,7 @@ class _Layer(nn.Module):
         self.register_buffer("bias", bias)
         self.register_buffer("key_biases", key_biases)  # (heads, kinds, segments)
         self.heads = len(key_biases)
-        self.rows = _ROWS_OF_LAYER
+        self.rows = ROWS
         self.masked = MASKED
         self.output = copy.deepcopy(block.attention.output.dense)
         self.output_norm = copy.deepcopy(block.attention.output.LayerNorm)
@@ -195,7 +192,7 @@ class _Layer(nn.Module):
 
     def _projected(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """States (n, d), filled up, and their queries, keys and values (n, 3, heads, d / heads)."""
-        states = functional.pad(states, [0, 0, 0, _unused(len(states), self.rows)])
+        states = functional.pad(states, [0, 0, 0, unused(len(states), self.rows)])
         joined = functional.linear(states, self.weight, self.bias)
         return states, joined.view(len(states), 3, self.heads, -1)
 
@@ -205,13 +202,6 @@ class _Layer(nn.Module):
         states = self.output_norm(attended + states)
         output: Tensor = self.norm(self.narrower(self.activation(self.wider(states))) + states)
         return output
-
-
-def _unused(count: int, step: int) -> int:
-    """What fills a count up to one of few: by an eighth at most, but up to `step` in any case."""
-    while 8 * step < count:
-        step *= 2
-    return -count % step
 
 
 class _Layers(nn.ModuleList):

@@ -10,7 +10,10 @@ from torch import Tensor
 
 TEXTS: Final = 16
 WIDTH: Final = 4
-"""The grid's sizes are filled up to multiples: oneDNN makes, and keeps, a kernel for each shape."""
+ROWS: Final = 64
+"""The grid's sizes, and a layer's rows, see `unused`, are filled up to multiples: oneDNN makes, and
+keeps, kernels for each shape that comes, most of a megabyte, and with every request's own a server
+holds half a gigabyte of them."""
 
 
 class TokenRows(NamedTuple):
@@ -73,6 +76,13 @@ class TokenRows(NamedTuple):
     def width(self) -> int:
         """Cells of each line; 0 without texts."""
         return self.is_token.shape[1]
+
+
+def unused(count: int, step: int) -> int:
+    """What fills a count up to one of few: by an eighth at most, but up to `step` in any case."""
+    while 8 * step < count:
+        step *= 2
+    return -count % step
 
 
 def mean_of_texts(states: Tensor, texts: TokenRows) -> Tensor:
