@@ -29,6 +29,7 @@ from recsys.text import PairScoreCounts
 from serving.logs import describe_fault, serving_log
 from serving.ranking import Ranker
 from serving.recent_events import degraded_by
+from serving.threads import ThreadPlan
 from training.process import release_freed_memory
 
 CATALOGUE_CHANGES_MISSING: Final = "catalogue_changes_missing"
@@ -175,11 +176,13 @@ class LiveCatalogue:
     Args:
         store: holds the changes.
         seconds: between two looks at the store.
+        plan: texts are read beside the calls that have cores by it.
     """
 
-    def __init__(self, store: StateStore, seconds: float) -> None:
+    def __init__(self, store: StateStore, seconds: float, plan: ThreadPlan) -> None:
         self._store = store
         self._seconds = seconds
+        self._plan = plan
         self._state = Condition()
         self._live: WeakSet[LiveRanker] = WeakSet()
         self._wanted = 0
@@ -293,7 +296,8 @@ class LiveCatalogue:
 
     def _is_taken(self, live: LiveRanker, changes: Sequence[ItemChange], after: int) -> bool:
         try:
-            live.take(changes, after)
+            with self._plan.beside_calls():
+                live.take(changes, after)
         except Exception as error:  # noqa: BLE001
             log.error("catalogue_change_failed", error=describe_fault(error))  # noqa: TRY400
             return False

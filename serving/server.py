@@ -6,7 +6,7 @@ import gc
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import UTC, datetime
 from typing import Final
 
@@ -18,6 +18,7 @@ from recsys import v1
 from recsys.errors import ConfigurationError
 from recsys.mapped_arrays import release_pages
 from recsys.pseudonyms import Pseudonyms
+from recsys.recommender import WARM_UP_SHOPPERS
 from recsys.state import StateStore
 from serving.admission import Admission, WriteAdmission
 from serving.call_guard import CallGuard, Screening
@@ -38,7 +39,7 @@ from serving.recommendation_service import RecommendationService, ShopperLog, Sl
 from serving.request_reading import RequestReader
 from serving.settings import ServerSettings
 from serving.stop_signals import StopSignals
-from serving.threads import Workers
+from serving.threads import ThreadPlan, Workers
 from training.process import release_freed_memory, usable_cores
 
 SERVICE: Final = "recsys.v1.RecommendationService"
@@ -54,6 +55,10 @@ SPARE_THREADS: Final = 4
 
 HEALTH_THREADS: Final = 2
 IDS_AS_THEY_ARE: Final = Pseudonyms()
+AGAIN_SHOPPERS: Final = 3
+"""Answered before a recommender takes another one's place: what all recommenders of a process have
+in common is warm."""
+
 LAST_WORDS_SECONDS: Final = 0.5
 """For answers that are written but not sent yet when the server stops."""
 
@@ -107,7 +112,8 @@ class Server:
         self._services = (SERVICE, *(STATE_SERVICES if store else ()))
         self._readiness = Readiness(self._services, self._pools[1])
         self.metrics = Metrics()
-        self._workers = Workers(settings.workers, usable_cores())
+        self._plan = ThreadPlan(usable_cores())
+        self._workers = Workers(settings.workers, self._plan)
         admission = Admission(
             self._workers,
             settings.workers,
@@ -116,7 +122,6 @@ class Server:
             settings.max_wait_share,
             self.metrics.refused,
         )
-
         self._writes = WriteAdmission(settings.max_writing_calls, self.metrics.refused)
 
         def screen(method: str) -> Screening | None:
@@ -151,7 +156,7 @@ class Server:
 
     def _take_in(self, store: StateStore, clock: Callable[[], datetime]) -> LiveCatalogue:
         """Offer the services that write to the store."""
-        catalogue = LiveCatalogue(store, self._settings.changes_seconds)
+        catalogue = LiveCatalogue(store, self._settings.changes_seconds, self._plan)
         events = EventService(store, self.rankers, self._settings, clock, self.names, self._writes)
         v1.add_EventServiceServicer_to_server(events, self._server)
         items = CatalogService(catalogue, self.rankers, self._settings, clock, self._writes)
@@ -199,11 +204,12 @@ class Server:
         Raises:
             StateError: the state store can't be read.
         """
+        is_first = self.rankers.current is None
         try:
-            if self._catalogue is not None:
-                is_first = self.rankers.current is None
-                ranker = self._catalogue.following(ranker, may_lack=is_first)
-            ranker.warm_up(time.monotonic)
+            with nullcontext() if is_first else self._plan.beside_calls():
+                if self._catalogue is not None:
+                    ranker = self._catalogue.following(ranker, may_lack=is_first)
+                ranker.warm_up(time.monotonic, WARM_UP_SHOPPERS if is_first else AGAIN_SHOPPERS)
         except BaseException:
             self.metrics.loaded(well=False)
             raise

@@ -30,12 +30,30 @@ class ThreadPlan:
     @contextmanager
     def share(self) -> Iterator[int]:
         """Set the number of torch's threads for the calling thread; gives that number."""
+        with self._counted() as busy:
+            threads = max(1, self._cores // busy)
+            torch.set_num_threads(threads)
+            yield threads
+
+    @contextmanager
+    def beside_calls(self) -> Iterator[None]:
+        """Compute in one thread meanwhile, for work that must not hold up the calls beside it."""
+        before = torch.get_num_threads()
+        with self._counted():
+            torch.set_num_threads(1)
+            try:
+                yield
+            finally:
+                torch.set_num_threads(before)
+
+    @contextmanager
+    def _counted(self) -> Iterator[int]:
+        """Be one of those that compute; gives how many they are."""
         with self._lock:
             self._busy += 1
-            threads = max(1, self._cores // self._busy)
-        torch.set_num_threads(threads)
+            busy = self._busy
         try:
-            yield threads
+            yield busy
         finally:
             with self._lock:
                 self._busy -= 1
@@ -49,11 +67,11 @@ class Workers:
 
     Args:
         count: calls that are scored at the same time.
-        cores: that this process may use.
+        plan: of the cores that this process may use.
     """
 
-    def __init__(self, count: int, cores: int) -> None:
-        self._plan = ThreadPlan(cores)
+    def __init__(self, count: int, plan: ThreadPlan) -> None:
+        self._plan = plan
         self._threads = ThreadPoolExecutor(count, "worker")
 
     def start(self, action: Action, following: Callable[[], Action | None]) -> None:

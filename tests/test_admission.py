@@ -27,7 +27,7 @@ from recsys.errors import CallCancelledError, DeadlineError, ModelError, Overloa
 from recsys.state import Appended, EventRecord, SqliteStateStore
 from serving.admission import MIN_PUSHBACK_SECONDS, Admission, Refusal
 from serving.client import RecommendationClient
-from serving.threads import Workers
+from serving.threads import ThreadPlan, Workers
 
 
 class Caller:
@@ -65,7 +65,9 @@ class Desk:
         self.refused: Counter[Refusal] = Counter()
         given = {"scoring": 1, "waiting": 2, "max_wait_seconds": 30.0, **settings}
         self.admission = Admission(
-            Workers(given["scoring"], 1), **given, on_refusal=lambda why: self.refused.update([why])
+            Workers(given["scoring"], ThreadPlan(1)),
+            **given,
+            on_refusal=lambda why: self.refused.update([why]),
         )
         self.served: list[Caller] = []
         self.done = threading.Event()
@@ -133,7 +135,7 @@ def test_a_call_that_ended_before_it_came_takes_no_turn() -> None:
 
 
 def test_what_goes_wrong_reaches_the_call_and_the_worker_goes_on() -> None:
-    admission = Admission(Workers(1, 1), 1, 2, 30.0)
+    admission = Admission(Workers(1, ThreadPlan(1)), 1, 2, 30.0)
     caller = cast("grpc.ServicerContext", Caller())
     with pytest.raises(ModelError, match="broken"):
         admission.scored(caller, raising(ModelError("broken")))
@@ -142,7 +144,7 @@ def test_what_goes_wrong_reaches_the_call_and_the_worker_goes_on() -> None:
 
 def test_an_answered_call_leaves_no_garbage() -> None:
     """Under overload a traceback that waits for the collector would hold a call's arrays."""
-    admission = Admission(Workers(1, 1), 1, 2, 30.0)
+    admission = Admission(Workers(1, ThreadPlan(1)), 1, 2, 30.0)
     caller = cast("grpc.ServicerContext", Caller())
     large: list[weakref.ref[Arrays]] = []
 

@@ -158,7 +158,7 @@ def test_layers_see_few_numbers_of_rows_whatever_is_read(encoder: BiEncoder) -> 
     def note(_: torch.nn.Module, given: tuple[torch.Tensor]) -> None:
         seen.add(given[0].shape[:-1].numel())
 
-    dense = encoder.bert.encoder.layer[0].intermediate.dense
+    dense = encoder.bert.get_submodule("encoder.layer.0.intermediate.dense")
     hook = dense.register_forward_pre_hook(note)
     try:
         for words in range(1, 14):

@@ -19,6 +19,7 @@ from recsys.recommender import Contents
 from recsys.text import (
     CrossEncoder,
     CrossEncoderShape,
+    FastestPrecision,
     PairScoreCounts,
     PairScores,
     ShopperTextKind,
@@ -26,7 +27,6 @@ from recsys.text import (
     TextScorer,
     TokenTable,
     encode_states,
-    fastest,
     load_bert,
     load_tokenizer,
     sample_seconds,
@@ -69,9 +69,20 @@ def test_another_precision_is_taken_where_it_is_clearly_faster(
     scorer: TextScorer, own: Precision, bf16: float, fp32: float, chosen: str
 ) -> None:
     given = replace(scorer, precision=own)
-    found = fastest(given, clock_of(bf16, fp32))
+    found = FastestPrecision(clock_of(bf16, fp32)).of(given)
     assert found.precision == chosen
     assert (found is given) == (chosen == own)
+
+
+def test_models_of_the_same_shape_are_measured_once(scorer: TextScorer, tiny_bert: Path) -> None:
+    precision = FastestPrecision(clock_of(0.03, 0.01))
+    assert precision.of(scorer).precision == "fp32"
+    again = replace(scorer, pair_scores=PairScores())  # the clock has no more to say
+    assert precision.of(again).precision == "fp32"
+    shape = scorer.model.shape.model_copy(update={"max_segments": 2})
+    other = CrossEncoder(load_bert(str(tiny_bert)), shape).eval()
+    with pytest.raises(StopIteration):
+        precision.of(replace(scorer, model=other))
 
 
 class MakesKernels(TextScorer):
@@ -103,7 +114,7 @@ def test_what_is_measured_is_not_remembered(scorer: TextScorer) -> None:
     given = replace(scorer, pair_scores=PairScores())
     seconds = sample_seconds(given, clock_of(0.3, 0.1))
     assert seconds == pytest.approx({"bf16": 0.3, "fp32": 0.1})
-    found = fastest(given, clock_of(0.3, 0.1))
+    found = FastestPrecision(clock_of(0.3, 0.1)).of(given)
     assert given.pair_scores.counts == found.pair_scores.counts == PairScoreCounts(0, 0, 0)
 
 
@@ -126,7 +137,7 @@ def test_full_precision_ranks_like_half_precision(scorer: TextScorer) -> None:
 def test_a_bundle_scores_as_its_settings_say(trained_shop: TrainedShop) -> None:
     contents = Contents.load(trained_shop.bundle)
     assert contents.configuration.cross_encoder.scoring == "fp32"
-    assert contents.on_this_machine(clock_of(0.1, 0.9)) is contents
+    assert contents.on_this_machine(FastestPrecision(clock_of(0.1, 0.9))) is contents
 
 
 def test_a_bundle_may_leave_the_precision_to_the_machine(trained_shop: TrainedShop) -> None:
@@ -136,4 +147,4 @@ def test_a_bundle_may_leave_the_precision_to_the_machine(trained_shop: TrainedSh
     configuration = contents.configuration.model_copy(update={"cross_encoder": free})
     contents = replace(contents, configuration=configuration)
     for clock, chosen in ((clock_of(0.1, 0.9), "bf16"), (clock_of(0.9, 0.1), "fp32")):
-        assert contents.on_this_machine(clock).texts.scorer.precision == chosen
+        assert contents.on_this_machine(FastestPrecision(clock)).texts.scorer.precision == chosen

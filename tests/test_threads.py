@@ -102,6 +102,36 @@ def test_a_call_that_fails_gives_its_cores_back() -> None:
         assert pool.submit(share_of, plan).result() == (2, 2)
 
 
+def test_work_beside_calls_takes_one_thread_and_leaves_them_the_others() -> None:
+    plan = ThreadPlan(3)
+    before = torch.get_num_threads()
+    with ThreadPoolExecutor(1) as caller:
+        try:
+            torch.set_num_threads(3)
+            with plan.beside_calls():
+                assert torch.get_num_threads() == 1
+                assert caller.submit(share_of, plan).result() == (1, 1)
+            assert torch.get_num_threads() == 3
+            assert caller.submit(share_of, plan).result() == (3, 3)
+        finally:
+            torch.set_num_threads(before)
+
+
+def test_a_recommender_is_made_ready_in_one_thread_beside_calls() -> None:
+    seen: list[int] = []
+    ranker = ShelfRanker(lambda: seen.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with running(None) as (server, _):
+            for _ in range(2):
+                server.install(ranker)
+        assert seen == [2, 1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_many_callers_are_scored_in_few_threads_that_end_with_the_server() -> None:
     used: set[threading.Thread] = set()
     ranker = ShelfRanker(lambda: used.add(threading.current_thread()))
@@ -115,7 +145,7 @@ def test_many_callers_are_scored_in_few_threads_that_end_with_the_server() -> No
 
 
 def test_a_worker_goes_from_one_action_to_the_next_in_one_thread() -> None:
-    workers = Workers(2, 2)
+    workers = Workers(2, ThreadPlan(2))
     used: list[threading.Thread] = []
     shares: list[int] = []
     ended = threading.Event()

@@ -21,7 +21,6 @@ from recsys.mapped_arrays import map_arrays
 from recsys.page import MerchandisingRules
 from recsys.ranker import RankerTier, TieredRanker, load_tiers
 from recsys.recommender.catalogue import Catalogue
-from recsys.recommender.deadline import Clock
 from recsys.recommender.texts import TextModels
 from recsys.recommender.upkeep import Upkeep
 from recsys.retrieval import (
@@ -36,9 +35,9 @@ from recsys.text import (
     BiEncoder,
     Calibration,
     CrossEncoder,
+    FastestPrecision,
     FileStates,
     TextScorer,
-    fastest,
     save_tokenizer,
     share_weights,
     usable_device,
@@ -150,15 +149,15 @@ class Contents:
             texts = replace(texts, index=replace(texts.index, item_ids=ids))
         return replace(self, log=log, texts=texts)
 
-    def on_this_machine(self, clock: Clock) -> Self:
+    def on_this_machine(self, precision: FastestPrecision) -> Self:
         """The same contents, scoring in the precision that is fastest here if the settings let it.
 
         Args:
-            clock: seconds from any start.
+            precision: chooses it.
         """
         if self.configuration.cross_encoder.scoring != "auto":
             return self
-        scorer = fastest(self.texts.scorer, clock)
+        scorer = precision.of(self.texts.scorer)
         return replace(self, texts=replace(self.texts, scorer=scorer))
 
     def check(self) -> None:

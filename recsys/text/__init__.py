@@ -7,7 +7,7 @@ from recsys.text.clean import clean
 from recsys.text.cross_encoder import CLICK, PURCHASE, CrossEncoder, CrossEncoderShape
 from recsys.text.devices import Device, usable_device
 from recsys.text.encode import autocast, encode_states, encode_vectors
-from recsys.text.kernels import fastest, sample_seconds
+from recsys.text.kernels import FastestPrecision, sample_seconds
 from recsys.text.pair_scores import PairScoreCounts, PairScores
 from recsys.text.pretrained import load_bert, load_tokenizer, locate, save_tokenizer
 from recsys.text.render import (
@@ -30,6 +30,7 @@ __all__ = [
     "CrossEncoder",
     "CrossEncoderShape",
     "Device",
+    "FastestPrecision",
     "FileRows",
     "FileStates",
     "ItemStates",
@@ -46,7 +47,6 @@ __all__ = [
     "clean",
     "encode_states",
     "encode_vectors",
-    "fastest",
     "load_bert",
     "load_tokenizer",
     "locate",

@@ -23,18 +23,35 @@ choice would be up to chance and change from start to start."""
 _PRECISIONS: Final[tuple[Precision, ...]] = ("bf16", "fp32")
 
 
-def fastest(scorer: TextScorer, clock: Callable[[], float]) -> TextScorer:
-    """The scorer, or one in another precision that is clearly faster here; it remembers nothing.
+class FastestPrecision:
+    """Chooses by measurement, once for all models of the same shape.
 
     Args:
-        scorer: of a catalogue, with its own precision as the one to keep.
         clock: seconds from any start.
     """
-    seconds = sample_seconds(scorer, clock)
-    best = min(seconds, key=lambda precision: seconds[precision])
-    if seconds[best] >= CLEARLY * seconds[scorer.precision]:
-        return scorer
-    return replace(scorer, precision=best, pair_scores=PairScores())
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._chosen: dict[tuple[str, str, Precision], Precision] = {}
+
+    def of(self, scorer: TextScorer) -> TextScorer:
+        """The scorer, or one in another precision, remembering nothing, that is clearly faster.
+
+        Args:
+            scorer: of a catalogue, with its own precision as the one to keep.
+        """
+        model = scorer.model
+        shape = (model.shape.model_dump_json(), str(model.bert.config.to_diff_dict()))
+        key = (*shape, scorer.precision)
+        if key not in self._chosen:
+            seconds = sample_seconds(scorer, self._clock)
+            best = min(seconds, key=lambda precision: seconds[precision])
+            is_clear = seconds[best] < CLEARLY * seconds[scorer.precision]
+            self._chosen[key] = best if is_clear else scorer.precision
+        chosen = self._chosen[key]
+        if chosen == scorer.precision:
+            return scorer
+        return replace(scorer, precision=chosen, pair_scores=PairScores())
 
 
 def sample_seconds(scorer: TextScorer, clock: Callable[[], float]) -> dict[Precision, float]:
