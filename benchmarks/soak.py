@@ -178,6 +178,7 @@ def driven(options: Options, server: ServerProcess, registry: Registry, callers:
             registry.activate(wanted)
             time.sleep(options.swap_seconds)
             swaps, served = swaps + 1, served + (callers.latest == wanted)
+        time.sleep(max(end - time.monotonic(), 0.0))
         stop.set()
         for caller in running:
             caller.result()

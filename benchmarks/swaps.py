@@ -3,9 +3,11 @@
     python benchmarks/swaps.py --registry REG --out FOLDER [--swaps 50] [--calls-per-second 20]
 
 Copies a registry, adds two bundles like its first, one of them with other scores, starts
-`recsys serve` and asks it golden queries of both in an open loop (one connection, a fixed schedule)
-while the bundle goes to and fro by `AdminService.ActivateBundle`. Every answer has to be of exactly
-one version, with that version's golden items and scores, and may lack nothing. Then one command,
+`recsys serve` and asks it in an open loop (one connection, a fixed schedule) while the bundle goes
+to and fro by `AdminService.ActivateBundle`: the golden queries of both, and hundreds of shoppers
+whose answers by both were found out before, so that no call finds the scores of an earlier one of
+the same shopper, neither during a swap nor before or after it. Every answer has to be of exactly
+one version, with that version's items and scores, and may lack nothing. Then one command,
 `recsys bundles rollback`, goes back a bundle, still under load: how long until the server answers
 by it. At the end the server is killed with SIGKILL and another one is asked all golden queries.
 
@@ -38,7 +40,7 @@ from pydantic import BaseModel
 
 from recsys import v1
 from recsys.bundle import Registry
-from recsys.recommender import load_golden
+from recsys.recommender import Contents, GoldenQuery, answered, golden_shoppers, load_golden
 from serving.bench.golden_calls import Asking, Load, fault
 from serving.bench.machine import Machine, this_machine
 from serving.bench.open_loop import free_port
@@ -54,6 +56,9 @@ PAUSE_SECONDS: Final = 0.5
 
 STEADY_SECONDS: Final = 10.0
 """Of calls before the first swap and after the last."""
+
+ASKING_SHOPPERS: Final = 600
+"""More than calls are made while a bundle serves, but for those after the last swap."""
 
 MOST_GROWTH: Final = 0.10
 MOST_SLOWER: Final = 2.0
@@ -181,10 +186,18 @@ def rolled_back(registry: Registry, versions: Sequence[str], load: Load) -> floa
     return time.monotonic() - start
 
 
+def expected(registry: Registry, version: str) -> list[GoldenQuery]:
+    """What a bundle answers its golden queries and many shoppers."""
+    contents = Contents.load(registry.folder(version))
+    horizon = registry.manifest(version).horizon
+    more = answered(contents, horizon, golden_shoppers(contents, ASKING_SHOPPERS))
+    return [*load_golden(registry.folder(version)), *more]
+
+
 def drive(
     options: Options, registry: Registry, asking: Asking, probe: UsageProbe, port: int
 ) -> Driven:
-    """Swap and roll back while golden queries are asked."""
+    """Swap and roll back while calls are made."""
     versions = registry.versions()[-2:]
     asking.fill_threads()
     with ThreadPoolExecutor(1) as pool:
@@ -208,7 +221,7 @@ def measured(options: Options, root: Path) -> tuple[Swaps, UsageProbe]:
     registry = copy_registry(options.registry, root)
     versions = [publish_variant(registry, scaled(factor)) for factor in (1.0, 2.0)]
     registry.activate(versions[0])
-    golden = {version: load_golden(registry.folder(version)) for version in versions}
+    golden = {version: expected(registry, version) for version in versions}
     port = free_port()
     with server_process(root, "--admin-port", str(port)) as server:
         asking = Asking(server.address, golden, registry, options.calls_per_second)

@@ -40,7 +40,8 @@ AGAIN_SECONDS: Final = 1.0
 """Pause after a change could not be brought into effect, before it is tried again."""
 
 WARM_UP_AGAIN_SHOPPERS: Final = 1
-"""Answered before a changed catalogue is in effect: caches are to be filled, times are known."""
+"""Answered before a recommender, or a changed catalogue, takes another one's place: what all of a
+process have in common is warm."""
 
 log = serving_log()
 

@@ -28,7 +28,7 @@ from serving.counted_store import CountedStateStore
 from serving.event_service import EventService
 from serving.experiments import ExperimentSlot, RunningExperiments
 from serving.impression_log import ImpressionLog
-from serving.live_catalogue import LiveCatalogue
+from serving.live_catalogue import WARM_UP_AGAIN_SHOPPERS, LiveCatalogue
 from serving.logs import serving_log
 from serving.metrics import Metrics, StateCollector
 from serving.metrics_server import metrics_served
@@ -55,10 +55,6 @@ SPARE_THREADS: Final = 4
 
 HEALTH_THREADS: Final = 2
 IDS_AS_THEY_ARE: Final = Pseudonyms()
-AGAIN_SHOPPERS: Final = 3
-"""Answered before a recommender takes another one's place: what all recommenders of a process have
-in common is warm."""
-
 LAST_WORDS_SECONDS: Final = 0.5
 """For answers that are written but not sent yet when the server stops."""
 
@@ -198,8 +194,9 @@ class Server:
 
         Later changes of the catalogue will be, too. Before the first recommender answers calls, a
         state store that is down is not waited for: answers lack the changes, and say so, until they
-        are there. What a recommender holds stays, so the garbage collector need not look through it
-        again and again: to be freed, it must not be part of a reference cycle.
+        are there. What is in memory then, libraries above all, stays, so the garbage collector need
+        not look through it again and again: to be freed, it must not be part of a reference cycle.
+        Later it would hold on to calls under way.
 
         Raises:
             StateError: the state store can't be read.
@@ -209,7 +206,8 @@ class Server:
             with nullcontext() if is_first else self._plan.beside_calls():
                 if self._catalogue is not None:
                     ranker = self._catalogue.following(ranker, may_lack=is_first)
-                ranker.warm_up(time.monotonic, WARM_UP_SHOPPERS if is_first else AGAIN_SHOPPERS)
+                shoppers = WARM_UP_SHOPPERS if is_first else WARM_UP_AGAIN_SHOPPERS
+                ranker.warm_up(time.monotonic, shoppers)
         except BaseException:
             self.metrics.loaded(well=False)
             raise
@@ -217,7 +215,8 @@ class Server:
         gc.collect()
         release_freed_memory()
         release_pages()
-        gc.freeze()
+        if is_first:
+            gc.freeze()
         return ranker
 
     def install(

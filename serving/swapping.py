@@ -97,10 +97,6 @@ class ServingBundle:
         self.close()
         gc.collect()
         if self.ranker() is not None:
-            gc.unfreeze()
-            gc.collect()
-            gc.freeze()
-        if self.ranker() is not None:
             log.warning("not_freed", bundle=self.version)
         release_freed_memory()
 

@@ -14,7 +14,15 @@ from recsys.recommender.contents import (
     save_tastes,
 )
 from recsys.recommender.deadline import Deadline
-from recsys.recommender.golden import GOLDEN, GoldenQuery, check_golden, load_golden, save_golden
+from recsys.recommender.golden import (
+    GOLDEN,
+    GoldenQuery,
+    answered,
+    check_golden,
+    golden_shoppers,
+    load_golden,
+    save_golden,
+)
 from recsys.recommender.inspection import try_out
 from recsys.recommender.item_reader import ItemReader, ReadItems, require_unit
 from recsys.recommender.point_in_time import PointInTime, ScoredCandidates, Shoppers
@@ -79,10 +87,12 @@ __all__ = [
     "UpdateCounts",
     "Upkeep",
     "Watcher",
+    "answered",
     "canonical_text",
     "changed_items",
     "check_golden",
     "given",
+    "golden_shoppers",
     "items_table",
     "load_golden",
     "load_tastes",

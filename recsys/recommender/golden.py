@@ -80,12 +80,25 @@ def save_golden(contents: Contents, horizon: datetime, folder: Path) -> None:
         horizon: of the bundle, aware of its time zone.
         folder: where the bundle is put together.
     """
-    asked = list(_questions(contents))
+    golden = answered(contents, horizon, list(_questions(contents)))
+    lines = "".join(f"{query.model_dump_json()}\n" for query in golden)
+    (folder / GOLDEN).write_text(lines, encoding="utf-8")
+
+
+def answered(
+    contents: Contents, horizon: datetime, asked: Sequence[GoldenQuery]
+) -> list[GoldenQuery]:
+    """The same requests with the answers that these contents give, which remember nothing of it."""
     recommender = Recommender(contents, "golden", horizon)
     answers = recommender.recommend_many([query.request(horizon) for query in asked])
     contents.texts.scorer.pair_scores.clear()
-    lines = [q.answered(answer).model_dump_json() for q, answer in zip(asked, answers, strict=True)]
-    (folder / GOLDEN).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return [query.answered(answer) for query, answer in zip(asked, answers, strict=True)]
+
+
+def golden_shoppers(contents: Contents, count: int) -> list[GoldenQuery]:
+    """Requests of at most so many known shoppers from all over the log, not answered yet."""
+    users = contents.log.user_ids
+    return [GoldenQuery(user_id=users[row]) for row in _spread_over(len(users), count)]
 
 
 def load_golden(folder: Path) -> list[GoldenQuery]:
@@ -141,8 +154,7 @@ def _questions(contents: Contents) -> Iterator[GoldenQuery]:
     """Nobody, shoppers from all over the log, searches for words of titles, items looked at."""
     yield GoldenQuery()
     users, titles = contents.log.user_ids, contents.catalogue.table["title"]
-    for row in _spread_over(len(users), SHOPPERS):
-        yield GoldenQuery(user_id=users[row])
+    yield from golden_shoppers(contents, SHOPPERS)
     for row in _spread_over(len(titles), SEARCHES):
         yield GoldenQuery(query=" ".join(titles[row].split()[:QUERY_WORDS]))
     items = contents.catalogue.item_ids
