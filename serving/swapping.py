@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from threading import Event, Lock
 from typing import Final, Protocol
 
@@ -17,6 +18,7 @@ from serving.canary import TimeLeft
 from serving.loading import LoadedBundle
 from serving.logs import serving_log
 from serving.ranking import Ranker
+from serving.threads import giving_way
 from training.process import release_freed_memory
 
 DRAIN_SECONDS: Final = 60.0
@@ -151,7 +153,7 @@ class BundleSwapper:
         """
         with self._one_at_a_time():
             try:
-                new = self._opened(version, time_left, commit)
+                new = self._opened_beside_calls(version, time_left, commit)
             except DeadlineError:
                 log.warning("swap_abandoned", bundle=version)
                 raise
@@ -179,6 +181,12 @@ class BundleSwapper:
         """Let go of the bundle's folder; calls under way keep what they have in memory."""
         if self._serving is not None:
             self._serving.close()
+
+    def _opened_beside_calls(
+        self, version: str, time_left: TimeLeft, commit: Callable[[], None]
+    ) -> ServingBundle:
+        opened = partial(self._opened, version, time_left, commit)
+        return opened() if self._serving is None else giving_way(opened)
 
     def _opened(
         self, version: str, time_left: TimeLeft, commit: Callable[[], None]

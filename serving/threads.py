@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
+from typing import Final, TypeVar
 
 import torch
 
 Action = Callable[[], None]
+Result = TypeVar("Result")
+NICENESS: Final = 10
+"""Of work that gives way: where both want a core, a tenth of what others get."""
+
+
+def giving_way(action: Callable[[], Result]) -> Result:
+    """What an action gives, run in a thread of lower priority: others get the cores first.
+
+    Where priorities are not of threads, as anywhere but on Linux, it is the usual one.
+    """
+    with ThreadPoolExecutor(1, "background", _give_way) as pool:
+        return pool.submit(action).result()
+
+
+def _give_way() -> None:
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        niceness = max(os.getpriority(os.PRIO_PROCESS, thread), NICENESS)
+        os.setpriority(os.PRIO_PROCESS, thread, niceness)
 
 
 class ThreadPlan:

@@ -7,12 +7,14 @@ bundle that serves, never more than needed.
 from __future__ import annotations
 
 import gc
+import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
-from threading import Event
+from threading import Event, get_native_id
 
 import grpc
 import pytest
@@ -32,6 +34,7 @@ from serving.loading import LoadedBundle
 from serving.ranking import RankerSlot
 from serving.server import Server
 from serving.swapping import BundleSwapper
+from serving.threads import NICENESS
 
 
 def nothing() -> None:
@@ -120,6 +123,31 @@ def test_what_is_no_more_wanted_is_freed_once_another_serves(swapping: Swapping)
     assert swapping.answering() == "v000003"
     assert swapping.is_freed("v000001")
     assert swapping.is_freed("v000002")
+
+
+def test_what_a_call_under_way_leaves_in_a_cycle_is_freed_too(swapping: Swapping) -> None:
+    swapping.swapper.change_to("v000001")
+    under_way: list[object] = []
+    left: list[object] = [swapping.shelves.alive["v000001"]()]
+    left.append(left)
+    under_way.append(left)
+    del left
+    swapping.swapper.change_to("v000002", commit=under_way.clear)
+    assert swapping.is_freed("v000001")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere priorities are not of threads")
+def test_a_bundle_is_loaded_at_lower_priority_while_another_serves(swapping: Swapping) -> None:
+    def note() -> None:
+        seen.append(os.getpriority(os.PRIO_PROCESS, get_native_id()))
+
+    seen: list[int] = []
+    swapping.shelves.loading = swapping.shelves.warming = note
+    note()
+    for version in ("v000001", "v000002"):
+        swapping.swapper.change_to(version)
+    usual, lower = seen[0], max(seen[0], NICENESS)
+    assert seen == [usual, usual, usual, lower, lower]
 
 
 def test_when_nothing_is_wanted_any_more_the_folder_is_let_go(swapping: Swapping) -> None:

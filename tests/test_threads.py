@@ -16,7 +16,7 @@ import torch
 from shelf_ranker import ShelfRanker
 from shelf_server import running, until
 
-from serving.threads import ThreadPlan, Workers
+from serving.threads import NICENESS, ThreadPlan, Workers, giving_way
 from training.process import usable_cores
 
 MINE = len(os.sched_getaffinity(0))
@@ -117,6 +117,17 @@ def test_work_beside_calls_takes_one_thread_and_leaves_them_the_others() -> None
             torch.set_num_threads(before)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere priorities are not of threads")
+def test_work_that_gives_way_has_a_thread_of_lower_priority() -> None:
+    before = priority()
+    assert giving_way(priority) == max(before, NICENESS)
+    assert priority() == before
+    with pytest.raises(ValueError, match="broken"):
+        giving_way(lambda: failing(ThreadPlan(1)))
+    thread = giving_way(threading.current_thread)
+    assert not thread.is_alive()
+
+
 def test_a_recommender_is_made_ready_in_one_thread_beside_calls() -> None:
     seen: list[int] = []
     ranker = ShelfRanker(lambda: seen.append(torch.get_num_threads()))
@@ -171,6 +182,10 @@ def test_a_worker_goes_from_one_action_to_the_next_in_one_thread() -> None:
 def failing(plan: ThreadPlan) -> None:
     with plan.share():
         raise ValueError("broken")
+
+
+def priority() -> int:
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
 
 def share_of(plan: ThreadPlan) -> tuple[int, int]:
