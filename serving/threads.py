@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 import torch
 
 Action = Callable[[], None]
+SWITCH_SECONDS: Final = 0.0005
 Result = TypeVar("Result")
 NICENESS: Final = 10
 """Of work that gives way: where both want a core, a tenth of what others get."""
@@ -22,10 +23,16 @@ NICENESS: Final = 10
 def giving_way(action: Callable[[], Result]) -> Result:
     """What an action gives, run in a thread of lower priority: others get the cores first.
 
-    Where priorities are not of threads, as anywhere but on Linux, it is the usual one.
+    Where priorities are not of threads, as anywhere but on Linux, it is the usual one. Meanwhile no
+    thread keeps the interpreter for long when others want it: a call needs it dozens of times.
     """
-    with ThreadPoolExecutor(1, "background", _give_way) as pool:
-        return pool.submit(action).result()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(before, SWITCH_SECONDS))
+    try:
+        with ThreadPoolExecutor(1, "background", _give_way) as pool:
+            return pool.submit(action).result()
+    finally:
+        sys.setswitchinterval(before)
 
 
 def _give_way() -> None:

@@ -16,7 +16,7 @@ import torch
 from shelf_ranker import ShelfRanker
 from shelf_server import running, until
 
-from serving.threads import NICENESS, ThreadPlan, Workers, giving_way
+from serving.threads import NICENESS, SWITCH_SECONDS, ThreadPlan, Workers, giving_way
 from training.process import usable_cores
 
 MINE = len(os.sched_getaffinity(0))
@@ -120,7 +120,10 @@ def test_work_beside_calls_takes_one_thread_and_leaves_them_the_others() -> None
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere priorities are not of threads")
 def test_work_that_gives_way_has_a_thread_of_lower_priority() -> None:
     before = priority()
+    interval = sys.getswitchinterval()
     assert giving_way(priority) == max(before, NICENESS)
+    assert giving_way(sys.getswitchinterval) == pytest.approx(SWITCH_SECONDS)
+    assert sys.getswitchinterval() == interval
     assert priority() == before
     with pytest.raises(ValueError, match="broken"):
         giving_way(lambda: failing(ThreadPlan(1)))
