@@ -107,7 +107,7 @@ def _end(code: int | None, patience: float) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     """Try out the folder named by the only argument; see the module's text."""
-    os.nice(NICENESS)
+    os.nice(max(NICENESS - os.nice(0), 0))  # its parent may give way already
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold shoppers' histories
     with _alone_on_stdout() as told:
         from recsys.recommender import try_out  # noqa: PLC0415
