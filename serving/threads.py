@@ -14,8 +14,10 @@ from typing import Final, TypeVar
 import torch
 
 Action = Callable[[], None]
-SWITCH_SECONDS: Final = 0.0005
 Result = TypeVar("Result")
+SWITCH_SECONDS: Final = 0.0005
+"""Longest time for which a thread keeps the interpreter from others beside work that gives way."""
+
 NICENESS: Final = 10
 """Of work that gives way: where both want a core, a tenth of what others get."""
 
