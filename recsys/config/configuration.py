@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -73,7 +74,7 @@ class Configuration(Section):
     bi_encoder: BiEncoderConfig = BiEncoderConfig()
     """Fine-tuning of the encoder behind the index."""
 
-    cross_encoder: CrossEncoderConfig = CrossEncoderConfig()
+    cross_encoder: CrossEncoderConfig = Field(default_factory=CrossEncoderConfig)
     """Fine-tuning of the encoder that scores candidates."""
 
     retrieval: RetrievalConfig = RetrievalConfig()
@@ -89,9 +90,12 @@ class Configuration(Section):
     """After ranking."""
 
 
-_PROFILES: dict[Profile, Configuration] = {
-    "full": Configuration(),
-    "fast": Configuration(
+@cache
+def profile(name: Profile) -> Configuration:
+    """The defaults of a profile: `full` for production, `fast` for a first look."""
+    if name == "full":
+        return Configuration()
+    return Configuration(
         text=TextConfig(item_max_tokens=20, shopper_max_segments=12, segment_max_tokens=12),
         bi_encoder=BiEncoderConfig(
             max_pairs=2_000, evaluation_steps=8, max_evaluation_requests=300
@@ -106,13 +110,7 @@ _PROFILES: dict[Profile, Configuration] = {
         ),
         windows=WindowsConfig(ranker_windows=2, stride_days=30.0),
         ranker=RankerConfig(rounds=150, early_stopping_rounds=40, max_shoppers_per_window=400),
-    ),
-}
-
-
-def profile(name: Profile) -> Configuration:
-    """The defaults of a profile: `full` for production, `fast` for a first look."""
-    return _PROFILES[name]
+    )
 
 
 def load_configuration(path: Path, base: Configuration) -> Configuration:
