@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from transformers import BertConfig, BertModel
 from transformers.models.bert.modeling_bert import BertLayer
+
+_DRAWING: Final = frozenset({"normal_", "uniform_", "kaiming_uniform_"})
+"""Functions and methods by which layers fill themselves at random."""
+
+
+class Undrawn(TorchFunctionMode):
+    """With it, models made in this thread keep their weights as they were allocated.
+
+    For models whose weights are all loaded next: to draw them at random takes longer than to load
+    them, and takes numbers from the generator that other threads may be using.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """See `torch.overrides`."""
+        given = kwargs or {}
+        if getattr(func, "__name__", "") in _DRAWING:
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
 
 
 def embed_tokens(bert: BertModel, ids: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertModel, PreTrainedTokenizerFast
 
 from recsys.errors import ModelError
-from recsys.text.bert import read_bert_config, write_bert_config
+from recsys.text.bert import Undrawn, read_bert_config, write_bert_config
 from recsys.text.encode import Advance, Precision, encode_vectors
 from recsys.text.pretrained import load_bert, load_tokenizer
 from recsys.text.tables import TokenTable
@@ -60,7 +60,9 @@ class BiEncoder:
             ModelError: a file is missing, damaged or does not fit the others.
         """
         try:
-            bert = BertModel(read_bert_config(folder / BERT_FILE), add_pooling_layer=False)
+            config = read_bert_config(folder / BERT_FILE)
+            with Undrawn():
+                bert = BertModel(config, add_pooling_layer=False)
             bert.load_state_dict(load_file(folder / WEIGHTS_FILE))
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"can't load the bi-encoder in {folder}: {error}") from error

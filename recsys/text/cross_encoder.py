@@ -27,6 +27,7 @@ from transformers.models.bert.modeling_bert import BertLayer
 
 from recsys.errors import ModelError
 from recsys.text.bert import (
+    Undrawn,
     embed_tokens,
     finish_layer,
     freeze_below,
@@ -219,7 +220,8 @@ class CrossEncoder(nn.Module):
         try:
             shape = CrossEncoderShape.model_validate_json((folder / SHAPE_FILE).read_text())
             config = read_bert_config(folder / BERT_FILE)
-            model = cls(BertModel(config, add_pooling_layer=False), shape)
+            with Undrawn():
+                model = cls(BertModel(config, add_pooling_layer=False), shape)
             model.load_state_dict(load_file(folder / WEIGHTS_FILE))
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"can't load the cross-encoder in {folder}: {error}") from error
