@@ -12,7 +12,7 @@ from pathlib import Path
 from recsys.bundle import Manifest, Registry
 from recsys.errors import BundleError, DeadlineError
 from recsys.pseudonyms import described
-from recsys.recommender import Contents, Recommender
+from recsys.recommender import Contents, Recommender, SharedModels
 from recsys.text import FastestPrecision
 from serving.canary import TimeLeft, send_canary
 from serving.ranking import Ranker
@@ -42,7 +42,7 @@ def open_recommender(
     folder = verified_bundle(registry, version)
     if dataset is not None:
         require_key_of_bundle(dataset, Manifest.read(folder))
-    return _loaded_here(folder, FastestPrecision(time.perf_counter))
+    return _loaded_here(folder, FastestPrecision(time.perf_counter), SharedModels())
 
 
 def verified_bundle(registry: Path, version: str | None = None) -> Path:
@@ -89,13 +89,15 @@ class BundleLoader:
         self._canary = canary
         self._pseudonym_key = pseudonym_key
         self._precision = FastestPrecision(time.perf_counter)
+        self._models = SharedModels()
         self._tried: set[str] = set()
 
     def load(self, version: str, time_left: TimeLeft) -> LoadedBundle:
         """Keep the bundle from being pruned, verify its sums, try it out, then read it.
 
         What this process has tried out before, by the sum of its manifest, is not tried out again:
-        going back to a bundle is quick. The precision that is fastest here is found out once, too.
+        going back to a bundle is quick. The precision that is fastest here is found out once, too,
+        and text models that a bundle in memory has are not read again.
 
         Raises:
             BundleNotFoundError: there is no such version.
@@ -121,7 +123,8 @@ class BundleLoader:
             if sum_ not in self._tried:
                 self._canary(folder, time_left)
                 self._tried.add(sum_)
-            return LoadedBundle(_loaded_here(folder, self._precision), held.pop_all().close)
+            ranker = _loaded_here(folder, self._precision, self._models)
+            return LoadedBundle(ranker, held.pop_all().close)
 
     def _require_names(self, manifest: Manifest) -> None:
         if manifest.pseudonym_key != self._pseudonym_key:
@@ -133,7 +136,7 @@ class BundleLoader:
             )
 
 
-def _loaded_here(folder: Path, precision: FastestPrecision) -> Recommender:
+def _loaded_here(folder: Path, precision: FastestPrecision, models: SharedModels) -> Recommender:
     manifest = Manifest.read(folder)
-    contents = Contents.load(folder).on_this_machine(precision)
+    contents = Contents.load(folder, models.of_bundle(folder)).on_this_machine(precision)
     return Recommender(contents, manifest.version, manifest.horizon)

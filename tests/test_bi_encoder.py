@@ -202,14 +202,6 @@ def test_a_saved_model_gives_the_same_vectors(encoder: BiEncoder, tmp_path: Path
     np.testing.assert_array_equal(before, loaded.embed(TEXTS, max_tokens=16))
 
 
-def test_loading_draws_nothing_at_random(encoder: BiEncoder, tmp_path: Path) -> None:
-    """Drawing takes longer than loading, and other threads may be using the generator."""
-    encoder.save(tmp_path / "model")
-    before = torch.get_rng_state()
-    BiEncoder.load(tmp_path / "model", encoder.tokenizer, "fp32")
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 def damage_nothing_there(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 

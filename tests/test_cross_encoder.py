@@ -358,14 +358,6 @@ def test_a_saved_model_gives_the_same_scores(world: World, tmp_path: Path) -> No
     assert torch.equal(again, world.score(SEGMENTS, KIND, ROWS))
 
 
-def test_loading_draws_nothing_at_random(world: World, tmp_path: Path) -> None:
-    """Drawing takes longer than loading, and other threads may be using the generator."""
-    world.model.save(tmp_path / "model")
-    before = torch.get_rng_state()
-    CrossEncoder.load(tmp_path / "model")
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 def weights_missing(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 

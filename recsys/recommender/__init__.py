@@ -40,6 +40,7 @@ from recsys.recommender.requests import (
     SimilarItemsRequest,
     Tier,
 )
+from recsys.recommender.shared_models import SharedModels
 from recsys.recommender.texts import MEANING, WORDS, TextModels
 from recsys.recommender.upkeep import Upkeep, text_sums
 from recsys.recommender.watching import UNWATCHED, Watcher
@@ -78,6 +79,7 @@ __all__ = [
     "Recommender",
     "Retriever",
     "ScoredCandidates",
+    "SharedModels",
     "Shoppers",
     "SimilarItemsRequest",
     "TextModels",

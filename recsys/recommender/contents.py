@@ -21,6 +21,7 @@ from recsys.mapped_arrays import map_arrays
 from recsys.page import MerchandisingRules
 from recsys.ranker import RankerTier, TieredRanker, load_tiers
 from recsys.recommender.catalogue import Catalogue
+from recsys.recommender.shared_models import Obtain, made_anew
 from recsys.recommender.texts import TextModels
 from recsys.recommender.upkeep import Upkeep
 from recsys.retrieval import (
@@ -34,6 +35,7 @@ from recsys.retrieval import (
 from recsys.text import (
     BiEncoder,
     Calibration,
+    CompiledLayers,
     CrossEncoder,
     FastestPrecision,
     FileStates,
@@ -119,8 +121,12 @@ class Contents:
             save_arrays(folder / MERCHANDISING, self.rules.arrays())
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Path, obtain: Obtain = made_anew) -> Self:
         """Read a folder whose sums were verified.
+
+        Args:
+            folder: of the bundle.
+            obtain: gives the text models, which other bundles may have, too.
 
         Raises:
             ModelError: a part is missing, damaged or does not fit the others.
@@ -131,7 +137,7 @@ class Contents:
             configuration=configuration,
             catalogue=catalogue,
             log=load_log(folder / LOG),
-            texts=load_texts(folder, configuration),
+            texts=load_texts(folder, configuration, obtain),
             co_occurrence=CoOccurrence.load(folder / CO_OCCURRENCE),
             rankers=load_tiers(folder / RANKER),
             calibration=Calibration.load(folder / CROSS_ENCODER),
@@ -229,14 +235,13 @@ def _load_rules(path: Path) -> MerchandisingRules:
     return MerchandisingRules.from_arrays(load_arrays(path))
 
 
-def load_texts(folder: Path, configuration: Configuration) -> TextModels:
+def load_texts(folder: Path, configuration: Configuration, obtain: Obtain) -> TextModels:
     """Read the encoders and what they made of the catalogue.
 
     Raises:
         ModelError: a part is missing, damaged or does not fit the others.
     """
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder / TOKENIZER))
-    precision = configuration.cross_encoder.precision
+    tokenizer, bi_encoder, cross_encoder, compiled = _encoders(folder, configuration, obtain)
     arrays = map_arrays(folder / VECTORS)
     vectors = arrays["vectors"].astype(np.float32, copy=False)
     untuned = arrays.get("untuned_vectors", vectors).astype(np.float32, copy=False)
@@ -246,9 +251,6 @@ def load_texts(folder: Path, configuration: Configuration) -> TextModels:
     upkeep = None
     if (folder / f"{UPKEEP}.json").exists():
         upkeep = Upkeep.load(folder, UPKEEP, neighbours, lexical)
-    bi_encoder = BiEncoder.load(folder / BI_ENCODER, tokenizer, precision)
-    cross_encoder = CrossEncoder.load(folder / CROSS_ENCODER)
-    share_weights(bi_encoder.bert, cross_encoder.bert)
     return TextModels(
         bi_encoder=bi_encoder,
         vectors=vectors,
@@ -264,10 +266,34 @@ def load_texts(folder: Path, configuration: Configuration) -> TextModels:
             query_max_tokens=configuration.text.query_max_tokens,
             precision=configuration.cross_encoder.scoring_precision,
             device=usable_device(configuration.device),
+            compiled=compiled,
         ),
         config=configuration.text,
         upkeep=upkeep,
     )
+
+
+def _encoders(
+    folder: Path, configuration: Configuration, obtain: Obtain
+) -> tuple[PreTrainedTokenizerFast, BiEncoder, CrossEncoder, CompiledLayers]:
+    """Both encoders, their tokenizer, and the layers that score; weights that are equal once."""
+    precision = configuration.cross_encoder.precision
+    tokenizer = obtain(
+        (TOKENIZER,), lambda: PreTrainedTokenizerFast.from_pretrained(str(folder / TOKENIZER))
+    )
+    bi_encoder = obtain(
+        (TOKENIZER, BI_ENCODER, precision),
+        lambda: BiEncoder.load(folder / BI_ENCODER, tokenizer, precision),
+    )
+
+    def read() -> CrossEncoder:
+        cross_encoder = CrossEncoder.load(folder / CROSS_ENCODER)
+        share_weights(bi_encoder.bert, cross_encoder.bert)
+        return cross_encoder
+
+    cross_encoder = obtain((CROSS_ENCODER,), read)
+    compiled = obtain((CROSS_ENCODER, "compiled"), CompiledLayers)
+    return tokenizer, bi_encoder, cross_encoder, compiled
 
 
 def _stored_states(path: Path) -> FileStates:

@@ -4,6 +4,7 @@ from recsys.text.bert import share_weights
 from recsys.text.bi_encoder import BiEncoder
 from recsys.text.calibration import Calibration
 from recsys.text.clean import clean
+from recsys.text.compiled_layers import CompiledLayers
 from recsys.text.cross_encoder import CLICK, PURCHASE, CrossEncoder, CrossEncoderShape
 from recsys.text.devices import Device, usable_device
 from recsys.text.encode import autocast, encode_states, encode_vectors
@@ -27,6 +28,7 @@ __all__ = [
     "PURCHASE",
     "BiEncoder",
     "Calibration",
+    "CompiledLayers",
     "CrossEncoder",
     "CrossEncoderShape",
     "Device",

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from recsys.interactions import Candidates
+from recsys.text.compiled_layers import CompiledLayers
 from recsys.text.encode import Precision
 from recsys.text.pair_scores import PairScores
 from recsys.text.render import ShopperTextKind, ShopperTexts
@@ -62,7 +63,7 @@ def sample_seconds(scorer: TextScorer, clock: Callable[[], float]) -> dict[Preci
     """
     found = {}
     for precision in _PRECISIONS:
-        fresh = replace(scorer, precision=precision).forgetful()
+        fresh = replace(scorer, precision=precision, compiled=CompiledLayers()).forgetful()
         taken = []
         for run in range(RUNS):
             asked = _drawn(fresh, run)

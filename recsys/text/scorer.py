@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from recsys.interactions import Candidates
+from recsys.text.compiled_layers import CompiledLayers, ScoringLayers
 from recsys.text.cross_encoder import CrossEncoder
 from recsys.text.devices import Device
 from recsys.text.encode import Advance, Precision, batches_by_length, encode_states
-from recsys.text.joined_layers import JoinedLayers
 from recsys.text.pair_scores import PairScores
-from recsys.text.plain_pass import PlainLayers
 from recsys.text.remembered_sides import DEFAULT_CAPACITY as SIDES
 from recsys.text.remembered_sides import RememberedSides
 from recsys.text.remembered_vectors import DEFAULT_CAPACITY as VECTORS
@@ -47,6 +46,7 @@ class TextScorer:
         remembered_shoppers: whose sides, as this very scorer read them lately, are kept at most.
         remembered_texts: whose vectors on shoppers' sides are kept at most.
         device: where joined layers are computed; the items' states stay where they are.
+        compiled: the model's layers, shared with others that score by it.
     """
 
     model: CrossEncoder
@@ -58,6 +58,7 @@ class TextScorer:
     remembered_shoppers: int = SIDES
     remembered_texts: int = VECTORS
     device: Device = "cpu"
+    compiled: CompiledLayers = field(default_factory=CompiledLayers)
 
     def scores(
         self,
@@ -122,13 +123,9 @@ class TextScorer:
         size = self.model.bert.config.hidden_size
         return RememberedVectors(size, self.remembered_texts)
 
-    @cached_property
-    def _layers(self) -> JoinedLayers | PlainLayers:
-        shape, dtype = self.model.shape, _DTYPES[self.precision]
-        if shape.attention == "plain":
-            plain = self.model.plain_pass()
-            return PlainLayers(plain, shape.segment_max_tokens, dtype, self.device)
-        return JoinedLayers(self.model, dtype, self.device)
+    @property
+    def _layers(self) -> ScoringLayers:
+        return self.compiled.of(self.model, _DTYPES[self.precision], self.device)
 
     @staticmethod
     def _requests(candidates: Candidates) -> Iterator[slice]:
