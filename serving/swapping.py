@@ -18,7 +18,7 @@ from serving.canary import TimeLeft
 from serving.loading import LoadedBundle
 from serving.logs import serving_log
 from serving.ranking import Ranker
-from serving.threads import giving_way
+from serving.threads import Background
 from training.process import release_freed_memory
 
 DRAIN_SECONDS: Final = 60.0
@@ -125,6 +125,7 @@ class BundleSwapper:
         self._install = install
         self._clock = clock
         self._turn = Lock()
+        self._background = Background()
         self._serving: ServingBundle | None = None
         self.status = SwapStatus()
 
@@ -179,6 +180,7 @@ class BundleSwapper:
 
     def close(self) -> None:
         """Let go of the bundle's folder; calls under way keep what they have in memory."""
+        self._background.close()
         if self._serving is not None:
             self._serving.close()
 
@@ -186,7 +188,7 @@ class BundleSwapper:
         self, version: str, time_left: TimeLeft, commit: Callable[[], None]
     ) -> ServingBundle:
         opened = partial(self._opened, version, time_left, commit)
-        return opened() if self._serving is None else giving_way(opened)
+        return opened() if self._serving is None else self._background.run(opened)
 
     def _opened(
         self, version: str, time_left: TimeLeft, commit: Callable[[], None]

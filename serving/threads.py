@@ -22,19 +22,33 @@ NICENESS: Final = 10
 """Of work that gives way: where both want a core, a tenth of what others get."""
 
 
-def giving_way(action: Callable[[], Result]) -> Result:
-    """What an action gives, run in a thread of lower priority: others get the cores first.
+class Background:
+    """A thread of lower priority: others get the cores first.
 
-    Where priorities are not of threads, as anywhere but on Linux, it is the usual one. Meanwhile no
-    thread keeps the interpreter for long when others want it: a call needs it dozens of times.
+    It is always the same one. The allocators give each thread a part of the heap of its own; where
+    large things come and go in a new thread each time, one part after the other keeps what was
+    freed in it. Where priorities are not of threads, as anywhere but on Linux, it is the usual one.
     """
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(min(before, SWITCH_SECONDS))
-    try:
-        with ThreadPoolExecutor(1, "background", _give_way) as pool:
-            return pool.submit(action).result()
-    finally:
-        sys.setswitchinterval(before)
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "background", _give_way)
+
+    def run(self, action: Callable[[], Result]) -> Result:
+        """What an action gives or raises.
+
+        Meanwhile no thread keeps the interpreter for long when others want it: a call needs it
+        dozens of times.
+        """
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(min(before, SWITCH_SECONDS))
+        try:
+            return self._thread.submit(action).result()
+        finally:
+            sys.setswitchinterval(before)
+
+    def close(self) -> None:
+        """End the thread, once it is done."""
+        self._thread.shutdown(wait=False)
 
 
 def _give_way() -> None:

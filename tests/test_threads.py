@@ -16,7 +16,7 @@ import torch
 from shelf_ranker import ShelfRanker
 from shelf_server import running, until
 
-from serving.threads import NICENESS, SWITCH_SECONDS, ThreadPlan, Workers, giving_way
+from serving.threads import NICENESS, SWITCH_SECONDS, Background, ThreadPlan, Workers
 from training.process import usable_cores
 
 MINE = len(os.sched_getaffinity(0))
@@ -121,14 +121,23 @@ def test_work_beside_calls_takes_one_thread_and_leaves_them_the_others() -> None
 def test_work_that_gives_way_has_a_thread_of_lower_priority() -> None:
     before = priority()
     interval = sys.getswitchinterval()
-    assert giving_way(priority) == max(before, NICENESS)
-    assert giving_way(sys.getswitchinterval) == pytest.approx(SWITCH_SECONDS)
+    background = Background()
+    assert background.run(priority) == max(before, NICENESS)
+    assert background.run(sys.getswitchinterval) == pytest.approx(SWITCH_SECONDS)
     assert sys.getswitchinterval() == interval
     assert priority() == before
     with pytest.raises(ValueError, match="broken"):
-        giving_way(lambda: failing(ThreadPlan(1)))
-    thread = giving_way(threading.current_thread)
-    assert not thread.is_alive()
+        background.run(lambda: failing(ThreadPlan(1)))
+    background.close()
+
+
+def test_work_that_gives_way_is_always_done_by_the_same_thread() -> None:
+    """Another one each time would leave freed memory behind in a part of the heap of its own."""
+    background = Background()
+    first, second = (background.run(threading.current_thread) for _ in range(2))
+    assert first is second
+    background.close()
+    until(lambda: not first.is_alive())
 
 
 def test_a_recommender_is_made_ready_in_one_thread_beside_calls() -> None:
