@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import weakref
 from pathlib import Path
 
@@ -78,6 +79,28 @@ def test_what_two_bundles_have_in_common_is_in_memory_once(
     assert shared_by(one, other) == shared
     assert [answers(contents, registry) for contents in (one, other, one)] == [*apart, apart[0]]
     assert apart[0] != apart[1]
+
+
+def test_bundles_that_score_in_other_precisions_have_layers_of_their_own(
+    registry: Registry,
+) -> None:
+    """Else each call would compile them again."""
+
+    def scored_in(precision: str) -> Change:
+        def change(folder: Path) -> None:
+            path = folder / "configuration.json"
+            settings = json.loads(path.read_text())
+            settings["cross_encoder"]["scoring"] = precision
+            path.write_text(json.dumps(settings))
+
+        return change
+
+    models = SharedModels()
+    loaded = []
+    for precision in ("bf16", "fp32"):
+        folder = registry.folder(publish_variant(registry, scored_in(precision)))
+        loaded.append(Contents.load(folder, models.of_bundle(folder)))
+    assert shared_by(*loaded) == {"tokenizer", "bi-encoder", "cross-encoder"}
 
 
 def test_nothing_is_kept_that_no_bundle_uses(registry: Registry) -> None:

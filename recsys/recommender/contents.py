@@ -277,7 +277,8 @@ def _encoders(
     folder: Path, configuration: Configuration, obtain: Obtain
 ) -> tuple[PreTrainedTokenizerFast, BiEncoder, CrossEncoder, CompiledLayers]:
     """Both encoders, their tokenizer, and the layers that score; weights that are equal once."""
-    precision = configuration.cross_encoder.precision
+    settings = configuration.cross_encoder
+    precision = settings.precision
     tokenizer = obtain(
         (TOKENIZER,), lambda: PreTrainedTokenizerFast.from_pretrained(str(folder / TOKENIZER))
     )
@@ -292,7 +293,8 @@ def _encoders(
         return cross_encoder
 
     cross_encoder = obtain((CROSS_ENCODER,), read)
-    compiled = obtain((CROSS_ENCODER, "compiled"), CompiledLayers)
+    arithmetic = (settings.scoring, settings.scoring_precision, configuration.device)
+    compiled = obtain((CROSS_ENCODER, *arithmetic), CompiledLayers)
     return tokenizer, bi_encoder, cross_encoder, compiled
 
 
