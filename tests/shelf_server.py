@@ -110,7 +110,8 @@ def failed_loads(server: Server) -> float:
     return counted
 
 
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait for it; long enough for a process to start where others take the cores."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited {seconds:g} s in vain"
