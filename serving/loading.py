@@ -138,5 +138,5 @@ class BundleLoader:
 
 def _loaded_here(folder: Path, precision: FastestPrecision, models: SharedModels) -> Recommender:
     manifest = Manifest.read(folder)
-    contents = Contents.load(folder, models.of_bundle(folder)).on_this_machine(precision)
+    contents = Contents.load(folder, models.of_bundle(manifest)).on_this_machine(precision)
     return Recommender(contents, manifest.version, manifest.horizon)

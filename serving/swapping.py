@@ -179,7 +179,7 @@ class BundleSwapper:
         log.error("load_failed", bundle=version, reason=reason, serving=self.status.version)
 
     def close(self) -> None:
-        """Let go of the bundle's folder; calls under way keep what they have in memory."""
+        """Let go of the bundle's folder and the thread; calls under way keep what is in memory."""
         self._background.close()
         if self._serving is not None:
             self._serving.close()

@@ -29,6 +29,7 @@ from test_signing import write_keys
 from trained_shop import UNTIL, TrainedShop
 
 from recsys.bundle import PublicKey, Registry, SigningKey
+from recsys.bundle.durable import replace_synced
 from recsys.bundle.pointers import write_pointer
 from recsys.errors import BundleCorruptError, BundleSignatureError
 from recsys.recommender import check_golden, load_golden, try_out
@@ -222,9 +223,7 @@ def test_a_pointer_that_names_nothing_is_counted_and_the_old_bundle_serves(
     server, call = served
     before = failed_loads(server)
     for number, content in enumerate(("nonsense\n", "v000099\n", "")):
-        elsewhere = registry.pointer.with_name(".pointer")
-        elsewhere.write_text(content)
-        elsewhere.replace(registry.pointer)  # at once: it is looked at all the time
+        replace_synced(registry.pointer, content.encode())  # at once: it is looked at all the time
         until(lambda number=number: failed_loads(server) == before + number + 1)  # type: ignore[misc]
         assert version_of(call) == "v000001"
     write_pointer(registry.pointer, "v000001")

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from recsys.config import CrossEncoderConfig, load_configuration, profile
-from recsys.config.processor import native_precision
-
-
-@pytest.fixture(autouse=True)
-def asked_anew() -> Iterator[None]:
-    """Nothing is remembered of this machine's processor, nor of one that a test made up."""
-    native_precision.cache_clear()
-    yield
-    native_precision.cache_clear()
 
 
 @pytest.mark.parametrize(

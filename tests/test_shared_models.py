@@ -33,6 +33,11 @@ def registry(trained_shop: TrainedShop, tmp_path: Path) -> Registry:
     return copy_registry(trained_shop.registry, tmp_path / "registry")
 
 
+def loaded(registry: Registry, version: str, models: SharedModels) -> Contents:
+    obtain = models.of_bundle(registry.manifest(version))
+    return Contents.load(registry.folder(version), obtain)
+
+
 def encoders(contents: Contents) -> dict[str, object]:
     texts = contents.texts
     return {
@@ -75,7 +80,7 @@ def test_what_two_bundles_have_in_common_is_in_memory_once(
     folders = [registry.folder(version) for version in versions]
     apart = [answers(Contents.load(folder), registry) for folder in folders]
     models = SharedModels()
-    one, other = (Contents.load(folder, models.of_bundle(folder)) for folder in folders)
+    one, other = (loaded(registry, version, models) for version in versions)
     assert shared_by(one, other) == shared
     assert [answers(contents, registry) for contents in (one, other, one)] == [*apart, apart[0]]
     assert apart[0] != apart[1]
@@ -96,24 +101,20 @@ def test_bundles_that_score_in_other_precisions_have_layers_of_their_own(
         return change
 
     models = SharedModels()
-    loaded = []
-    for precision in ("bf16", "fp32"):
-        folder = registry.folder(publish_variant(registry, scored_in(precision)))
-        loaded.append(Contents.load(folder, models.of_bundle(folder)))
-    assert shared_by(*loaded) == {"tokenizer", "bi-encoder", "cross-encoder"}
+    versions = [publish_variant(registry, scored_in(one)) for one in ("bf16", "fp32")]
+    one, other = (loaded(registry, version, models) for version in versions)
+    assert shared_by(one, other) == {"tokenizer", "bi-encoder", "cross-encoder"}
 
 
 def test_nothing_is_kept_that_no_bundle_uses(registry: Registry) -> None:
-    folder = registry.folder(registry.versions()[0])
-    models = SharedModels()
-    contents = Contents.load(folder, models.of_bundle(folder))
+    version, models = registry.versions()[0], SharedModels()
+    contents = loaded(registry, version, models)
     assert answers(contents, registry)
     model = weakref.ref(contents.texts.scorer.model)
     del contents
     gc.collect()
     assert model() is None
-    again = Contents.load(folder, models.of_bundle(folder))
-    assert answers(again, registry)
+    assert answers(loaded(registry, version, models), registry)
 
 
 def test_another_catalogue_is_scored_by_the_same_layers(trained_shop: TrainedShop) -> None:

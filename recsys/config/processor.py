@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Final, Literal
 
 _MULTIPLIES_BF16: Final = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 """Capabilities by PyTorch's names: x86's two, then ARM's."""
 
 
-@cache
 def native_precision() -> Literal["bf16", "fp32"]:
     """`bf16` where the processor, or the CUDA device if there is one, multiplies it; else `fp32`.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from pathlib import Path
 from typing import Protocol, TypeVar, cast
 from weakref import WeakValueDictionary
 
@@ -41,13 +40,13 @@ class SharedModels:
     def __init__(self) -> None:
         self._known: WeakValueDictionary[Hashable, object] = WeakValueDictionary()
 
-    def of_bundle(self, folder: Path) -> Obtain:
+    def of_bundle(self, manifest: Manifest) -> Obtain:
         """Gives what is in memory already, or makes it.
 
         Args:
-            folder: of a bundle whose sums were verified.
+            manifest: of a bundle whose sums were verified.
         """
-        files = Manifest.read(folder).files
+        files = manifest.files
 
         def obtain(made_of: tuple[str, ...], make: Callable[[], Model]) -> Model:
             parts = tuple(f"{part}/" for part in made_of)
