@@ -16,6 +16,7 @@
     │   ├── BundleNotFoundError     no such version, or nothing published yet
     │   ├── BundleCorruptError      a file is missing, extra, truncated or altered
     │   ├── BundleSignatureError    its signature is missing or wrong, or it is replayed
+    │   ├── BundleDiskError         the disk or the file system refused
     │   ├── RegistryBusyError       another process is publishing
     │   └── WorseBundleError        what was trained ranks worse than what is in service
     ├── StateError                  the state store can't be opened, read or written
@@ -95,6 +96,10 @@ class BundleCorruptError(BundleError):
 
 class BundleSignatureError(BundleError):
     """A bundle's signature is missing or another key's, or an old bundle was put back unasked."""
+
+
+class BundleDiskError(BundleError):
+    """The disk or the file system refused to read or write; once it is put right, try again."""
 
 
 class RegistryBusyError(BundleError):

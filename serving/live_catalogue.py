@@ -138,7 +138,7 @@ class LiveRanker:
         started = time.monotonic()
         new, taken = self._now.after(changes)
         if taken.texts_read:
-            new.warm_up(time.monotonic, WARM_UP_AGAIN_SHOPPERS)
+            new.warm_up(time.thread_time, WARM_UP_AGAIN_SHOPPERS)
         self._now = new
         if taken.texts_read:
             release_freed_memory()

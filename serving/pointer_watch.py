@@ -6,7 +6,12 @@ from collections.abc import Callable
 from threading import Event
 
 from recsys.bundle import Registry
-from recsys.errors import RecsysError, StateUnavailableError, SwapInProgressError
+from recsys.errors import (
+    BundleDiskError,
+    RecsysError,
+    StateUnavailableError,
+    SwapInProgressError,
+)
 from serving.logs import serving_log
 from serving.swapping import BundleSwapper
 from serving.watch import Mark, Watch, file_mark
@@ -18,8 +23,8 @@ class PointerWatch(Watch):
     """Looks at the pointer every so often, and changes to the bundle it names once it is replaced.
 
     A bundle that is refused is not tried again until the pointer is replaced once more; one that
-    has to wait for the state store is. While pointer or registry are gone, what is served is served
-    on.
+    has to wait for the state store is, and so is a pointer that can't be read. While pointer or
+    registry are gone, what is served is served on.
 
     Args:
         registry: whose pointer.
@@ -45,6 +50,7 @@ class PointerWatch(Watch):
         self._seen = file_mark(registry.pointer)
         self._is_ready = is_ready
         self._on_refused = on_refused
+        self._unreadable: Mark | None = None
 
     def _look(self) -> None:
         mark = file_mark(self._registry.pointer)
@@ -60,9 +66,8 @@ class PointerWatch(Watch):
         try:
             version = self._registry.current(seen=status.newest or None)
         except RecsysError as error:
-            self._on_refused()
-            self._swapper.note_failure("", str(error))
-            return True
+            return self._refused(mark, error)
+        self._unreadable = None
         if version == status.version or not self._is_ready():
             return version == status.version
         try:
@@ -72,3 +77,12 @@ class PointerWatch(Watch):
         except Exception:  # noqa: BLE001
             return True  # the swapper has said why
         return True
+
+    def _refused(self, mark: Mark, error: RecsysError) -> bool:
+        """Whether a pointer that leads to this error is dealt with; each is counted once."""
+        can_be_read = not isinstance(error, BundleDiskError)
+        if can_be_read or mark != self._unreadable:
+            self._on_refused()
+            self._swapper.note_failure("", str(error))
+        self._unreadable = None if can_be_read else mark
+        return can_be_read

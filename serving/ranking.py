@@ -70,9 +70,10 @@ class Ranker(Protocol):
         ...
 
     def warm_up(self, clock: Callable[[], float], shoppers: int = WARM_UP_SHOPPERS) -> None:
-        """Make the first caller's answer as quick as the next ones; `clock` is the deadlines'.
+        """Make the first caller's answer as quick as the next ones.
 
-        Of the latest shoppers so many are answered for it.
+        Of the latest shoppers so many are answered for it. What steps take, in the seconds of
+        `clock`, is what calls then expect them to take.
         """
         ...
 

@@ -207,7 +207,8 @@ class Server:
                 if self._catalogue is not None:
                     ranker = self._catalogue.following(ranker, may_lack=is_first)
                 shoppers = WARM_UP_SHOPPERS if is_first else WARM_UP_AGAIN_SHOPPERS
-                ranker.warm_up(time.monotonic, shoppers)
+                # beside calls it has to wait for the cores, which calls will not
+                ranker.warm_up(time.monotonic if is_first else time.thread_time, shoppers)
         except BaseException:
             self.metrics.loaded(well=False)
             raise

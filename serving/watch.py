@@ -7,11 +7,14 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from threading import Event, Thread
 
+from serving.logs import describe_fault, serving_log
+
+log = serving_log()
 Mark = tuple[int, int, int]
 
 
 class Watch(ABC):
-    """Looks every so often, from its start until it is to stop.
+    """Looks every so often, from its start until it is to stop; a look that fails is logged.
 
     Args:
         name: of the thread.
@@ -42,7 +45,10 @@ class Watch(ABC):
 
     def _run(self) -> None:
         while not self._stopping.wait(self._seconds):
-            self._look()
+            try:
+                self._look()
+            except Exception as error:  # noqa: BLE001
+                log.error("look_failed", watch=self._thread.name, error=describe_fault(error))  # noqa: TRY400
 
 
 def file_mark(path: Path) -> Mark | None:

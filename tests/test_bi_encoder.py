@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from recsys.text import (
     load_bert,
     load_tokenizer,
     locate,
+    save_tokenizer,
     share_weights,
 )
 from recsys.text.encode import batches_by_length
@@ -78,6 +80,33 @@ def test_a_text_is_cut_to_its_budget_and_keeps_its_special_tokens(
     red, mug = (tokenizer.convert_tokens_to_ids(word) for word in ("red", "mug"))
     assert rows == [[start, end], [start, red, mug, end], [start, red, red, red, red, end]]
     assert table.lengths.tolist() == [2, 4, 6]
+
+
+def test_threads_that_cut_texts_at_different_lengths_share_a_tokenizer(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    texts = ["red " * 50] * 20
+
+    def lengths(most: int) -> set[int]:
+        tables = [TokenTable.build(tokenizer, texts, most) for _ in range(200)]
+        return {int(length) for table in tables for length in table.lengths}
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lengths, (6, 9))) == [{6}, {9}]
+
+
+def test_a_tokenizer_is_written_alike_wherever_it_is_from_and_whatever_it_was_asked(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    tokenizer(["red mug"], truncation=True, max_length=3)
+    save_tokenizer(tokenizer, tmp_path / "trained")
+    again = PreTrainedTokenizerFast.from_pretrained(str(tmp_path / "trained"))
+    again(["red mug", "cup"], truncation=True, max_length=4, padding=True)
+    save_tokenizer(again, tmp_path / "indexed")
+    for path in (tmp_path / "trained").iterdir():
+        assert path.read_bytes() == (tmp_path / "indexed" / path.name).read_bytes()
+    table, other = (TokenTable.build(one, ["red mug " * 9], 8) for one in (tokenizer, again))
+    assert torch.equal(table.ids, other.ids)
 
 
 def test_padded_tokens_come_in_the_order_asked_with_zeros_behind(

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import numpy as np
 import publisher
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from trained_shop import TrainedShop
 
 from recsys.bundle import FileEntry, Manifest, Registry
 from recsys.errors import (
@@ -77,6 +79,33 @@ def test_every_damaged_file_is_named(root: Path, damage: Callable[[Path], None])
         shutil.rmtree(bundle(root))
         (root / "copy").rename(bundle(root))
     assert Registry(root).verify("v000001")
+
+
+def test_a_trained_bundle_s_files_cut_short_or_with_a_flipped_bit_anywhere_are_named(
+    trained_shop: TrainedShop, tmp_path: Path
+) -> None:
+    shutil.copytree(trained_shop.registry / "bundles", tmp_path / "bundles")
+    registry = Registry(tmp_path)
+    (version,) = registry.versions()
+    folder, rng = registry.folder(version), np.random.default_rng(1)
+    names = [*registry.manifest(version).files, "MANIFEST.json"]
+    assert len(names) > 25
+    for name in names:
+        content = (folder / name).read_bytes()
+        cuts = [content[:end] for end in rng.integers(0, len(content), 25)]
+        flips = [_flipped(content, bit) for bit in rng.integers(0, 8 * len(content), 20)]
+        for damaged in (*cuts, *flips):
+            (folder / name).write_bytes(damaged)
+            with pytest.raises(BundleCorruptError, match=f"{version} is damaged: {name}"):
+                registry.verify(version)
+        (folder / name).write_bytes(content)
+    assert registry.verify(version)
+
+
+def _flipped(content: bytes, bit: int) -> bytes:
+    changed = bytearray(content)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
 
 
 @pytest.mark.parametrize("name", ["extra.json", "notes/extra.json", ".hidden", "code.pkl"])

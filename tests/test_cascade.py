@@ -276,6 +276,30 @@ def test_times_that_were_long_once_do_not_keep_everybody_out(
     assert found.degraded == (PARTLY_READ,)
 
 
+def test_reading_that_took_long_once_is_not_left_out_for_good(
+    slow: SlowRecommender, request_: RecommendRequest, first_ranking: float
+) -> None:
+    times = slow.recommender._cascade._times
+    times._expected["read"] *= 20
+    seconds = first_ranking + 1.5 * (PER_SHOPPER + reading(CHUNK))
+    unread = 0
+    while slow.answer(request_, seconds).degraded == (NOT_READ,) and unread < 200:
+        unread += 1
+    assert 0 < unread < 100
+    assert slow.read == [CHUNK]
+
+
+def test_reading_that_there_never_was_time_for_is_not_expected_to_be_quicker(
+    slow: SlowRecommender, request_: RecommendRequest, first_ranking: float
+) -> None:
+    times = slow.recommender._cascade._times
+    before = dict(times._expected)
+    for _ in range(5):
+        found = slow.answer(request_, first_ranking + 0.9 * (PER_SHOPPER + reading(CHUNK)))
+        assert found.degraded == (NOT_READ,)
+    assert times._expected["read"] == before["read"]
+
+
 def test_what_was_read_before_takes_no_time(
     slow: SlowRecommender, request_: RecommendRequest, first_ranking: float
 ) -> None:

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from errno import EMFILE
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -21,7 +22,6 @@ import numpy as np
 import psutil
 import pytest
 from log_lines import lines
-from safetensors.numpy import load_file, save_file
 from shelf_server import Call, failed_loads, running, until
 from state_stores import redis_store
 from test_bundle_damage import DAMAGES
@@ -31,8 +31,8 @@ from trained_shop import UNTIL, TrainedShop
 from recsys.bundle import PublicKey, Registry, SigningKey
 from recsys.bundle.durable import replace_synced
 from recsys.bundle.pointers import write_pointer
-from recsys.errors import BundleCorruptError, BundleSignatureError
-from recsys.recommender import check_golden, load_golden, try_out
+from recsys.errors import BundleSignatureError
+from recsys.recommender import load_golden
 from serving.bench.redis_process import RedisProcess
 from serving.bench.tcp_proxy import tcp_proxy
 from serving.bench.variant_bundles import publish_variant, scaled
@@ -232,6 +232,29 @@ def test_a_pointer_that_names_nothing_is_counted_and_the_old_bundle_serves(
     assert len(failures) == 3
 
 
+def test_a_pointer_that_cannot_be_read_is_counted_once_and_followed_when_it_can(
+    registry: Registry, served: tuple[Server, Call], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, call = served
+    registry.activate("v000001")
+    until(lambda: version_of(call) == "v000001", 200)
+    before, looks = failed_loads(server), []
+
+    def refused(path: Path) -> str:
+        looks.append(path)
+        raise OSError(EMFILE, "Too many open files", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("recsys.bundle.registry.read_pointer", refused)
+        write_pointer(registry.pointer, "v000002")
+        until(lambda: len(looks) > 5)
+        assert version_of(call) == "v000001"
+        assert failed_loads(server) == before + 1
+    until(lambda: version_of(call) == "v000002", 200)
+    registry.activate("v000001")
+    until(lambda: version_of(call) == "v000001", 200)
+
+
 def _extra(path: Path) -> None:
     shutil.copy(path, path.with_name(path.name + path.suffix))
 
@@ -240,59 +263,6 @@ def _swap(path: Path) -> None:
     bundles = next(folder for folder in path.parents if folder.name == "bundles")
     other = next(p for p in bundles.rglob(f"*{path.suffix}") if p.is_file() and p != path)
     path.write_bytes(other.read_bytes() + b" ")
-
-
-def not_finite(name: str) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        arrays = load_file(folder / name)
-        largest = max((a for a in arrays.values() if a.dtype.kind == "f"), key=lambda a: a.size)
-        largest.flat[largest.size // 2] = np.nan
-        save_file(arrays, folder / name)
-
-    return change
-
-
-def not_the_published(folder: Path) -> None:
-    golden = (folder / "golden.jsonl").read_bytes()
-    scaled(1.5)(folder)
-    (folder / "golden.jsonl").write_bytes(golden)
-
-
-def without_a_file(folder: Path) -> None:
-    (folder / "co_occurrence.safetensors").unlink()
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (not_finite("bi_encoder/model.safetensors"), r"bi_encoder/model\.safetensors: .*finite"),
-        (not_finite("item_vectors.safetensors"), r"item_vectors\.safetensors: .*finite"),
-        (not_the_published, r"golden\.jsonl: the bundle answers its golden queries"),
-        (without_a_file, r"all files together: .*co_occurrence\.safetensors"),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-def test_faults_that_the_manifest_vouches_for_are_found_by_trying_out(
-    registry: Registry, change: Callable[[Path], None], said: str
-) -> None:
-    folder = registry.folder(publish_variant(registry, change))
-    read: list[str] = []
-    with pytest.raises(BundleCorruptError, match=said):
-        try_out(folder, read.append)
-    assert read
-
-
-def test_golden_answers_are_what_the_bundle_answers(trained_shop: TrainedShop) -> None:
-    golden = load_golden(trained_shop.bundle)
-    assert len(golden) == 28
-    assert sum(bool(query.query) for query in golden) == 6
-    assert all(len(query.item_ids) == len(query.scores) > 0 for query in golden)
-    recommender = open_recommender(trained_shop.registry)
-    check_golden(recommender, golden)
-    check_golden(recommender, [])
-    wrong = [q.model_copy(update={"scores": tuple(s + 1 for s in q.scores)}) for q in golden]
-    with pytest.raises(BundleCorruptError, match=r"scores .* off on average"):
-        check_golden(recommender, wrong)
 
 
 def test_a_recommender_is_freed_with_its_last_user(trained_shop: TrainedShop) -> None:

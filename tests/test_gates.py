@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from numpy.typing import NDArray
 from rich.progress import Progress
@@ -15,12 +16,14 @@ from trained_shop import UNTIL, TrainedShop, write_toml
 
 from recsys.bundle import Registry
 from recsys.config import Configuration, GatesConfig
-from recsys.errors import WorseBundleError
+from recsys.errors import BundleError, WorseBundleError
 from recsys.ranker import Ranker, RankerTier
 from recsys.recommender import RANKER
+from recsys.tables import write_dataset
 from serving.cli.main import main
-from training.gates import compare, require_passed
+from training.gates import check_size_in_service, compare, require_passed
 from training.pipeline import TrainingOptions, train
+from training.training_data import read_training_data
 
 CONFIGURATION = Configuration(gates=GatesConfig(max_drop=0.01))
 
@@ -98,6 +101,26 @@ def test_a_worse_ranker_is_not_published_unless_it_is_said_to(
     assert [(gate.part, gate.against) for gate in closed] == [("ranker", before)]
     logged = json.loads((summary.report / "training.json").read_text())["gates"]
     assert [gate["passed"] for gate in logged] == [gate.passed for gate in summary.gates]
+
+
+def test_a_catalogue_of_half_the_size_is_not_trained_on_unless_it_is_said_to(
+    trained_shop: TrainedShop, tmp_path: Path
+) -> None:
+    items = trained_shop.tables.items
+    half = items[: len(items) // 2]
+    events = trained_shop.tables.events.filter(pl.col("item_id").is_in(half["item_id"].implode()))
+    write_dataset(tmp_path / "half", half, events)
+    bundles = Registry(trained_shop.registry)
+    options = TrainingOptions(trained_shop.configuration, UNTIL)
+    with (
+        Progress(disable=True) as progress,
+        pytest.raises(BundleError, match=r"has 40 items, -50% against the 80 .*allow-size-change"),
+    ):
+        train(tmp_path / "half", trained_shop.registry, options, progress)
+    data = read_training_data(tmp_path / "half", UNTIL, trained_shop.configuration)
+    (said,) = check_size_in_service(bundles, data, overridden=True)
+    assert "-50%" in said
+    assert check_size_in_service(Registry(tmp_path / "new"), data, overridden=False) == ()
 
 
 def test_a_bundle_in_service_that_cannot_be_compared_is_said_and_no_obstacle(

@@ -33,7 +33,7 @@ from recsys.text import (
 )
 from recsys.text.encode import Advance, Precision
 from recsys.text.joined_layers import JoinedLayers
-from recsys.text.kernels import RUNS
+from recsys.text.kernels import CANDIDATES, RUNS
 
 TITLES = [f"{colour} {thing}" for colour in ("red", "blue", "gold") for thing in ("mug", "lamp")]
 
@@ -83,6 +83,16 @@ def test_models_of_the_same_shape_are_measured_once(scorer: TextScorer, tiny_ber
     other = CrossEncoder(load_bert(str(tiny_bert)), shape).eval()
     with pytest.raises(StopIteration):
         precision.of(replace(scorer, model=other))
+
+
+def test_what_a_few_items_say_is_not_kept_for_a_whole_catalogue(scorer: TextScorer) -> None:
+    few = replace(scorer, states=scorer.states.taken(torch.arange(CANDIDATES - 1)))
+    steps = chain([0.03] * RUNS + [0.01] * RUNS, [0.01] * RUNS + [0.03] * RUNS)
+    now = accumulate(chain.from_iterable((0.0, step) for step in steps))
+    precision = FastestPrecision(lambda: next(now))
+    assert precision.of(few).precision == "fp32"
+    assert precision.of(scorer).precision == "bf16"
+    assert precision.of(few).precision == "bf16", "by now it is known"
 
 
 class MakesKernels(TextScorer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -44,6 +45,14 @@ def test_what_would_never_end_ends_in_time_and_counts_as_a_failure(gate: Event) 
         assert not gate.is_set()
         with pytest.raises(StateNotAskedError):
             asked.ask(lambda _: "answer")
+
+
+def test_its_threads_have_begun_before_anybody_asks() -> None:
+    """They'd else have the priority of the first to ask, which may be work that gives way."""
+    before = set(threading.enumerate())
+    with closing(link(60.0, 3)):
+        begun = set(threading.enumerate()) - before
+        assert len([one for one in begun if one.name.startswith("redis")]) == 3
 
 
 def test_no_more_calls_than_agreed_wait_at_once(gate: Event) -> None:

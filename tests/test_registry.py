@@ -13,10 +13,11 @@ from threading import Barrier
 import publisher
 import pytest
 
-from recsys.bundle import Registry
+from recsys.bundle import Manifest, Registry
 from recsys.bundle.locks import publisher_lock
 from recsys.errors import (
     BundleCorruptError,
+    BundleDiskError,
     BundleNotFoundError,
     RegistryBusyError,
 )
@@ -106,6 +107,33 @@ def test_staged_folder_in_use_survives_another_publish(root: Path) -> None:
         publisher.build(staged, 2)
         assert publisher.publish(root, 3) == "v000002"
         assert registry.publish(staged, publisher.describe(2)) == "v000003"
+
+
+def test_a_bundle_can_be_read_and_is_kept_from_the_moment_it_is_current(root: Path) -> None:
+    registry = Registry(root)
+    with registry.stage() as staged:
+        publisher.build(staged, 2)
+        version = registry.publish(staged, publisher.describe(2))
+        with Registry(root).reading(registry.current()) as folder:
+            assert folder == bundle(root, version)
+        publisher.publish(root, 3)
+        assert registry.prune(1).in_use == (version,)
+
+
+def test_a_bundle_that_is_being_activated_is_not_pruned(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher.publish(root, 2)
+    verify = Registry.verify
+
+    def and_then_pruned(registry: Registry, version: str) -> Manifest:
+        manifest = verify(registry, version)
+        assert Registry(root).prune(1).in_use == (version,)
+        return manifest
+
+    monkeypatch.setattr(Registry, "verify", and_then_pruned)
+    Registry(root).activate("v000001")
+    assert Registry(root).current() == "v000001"
 
 
 def test_leftovers_of_a_dead_publisher_are_removed_and_links_left_alone(
@@ -198,6 +226,19 @@ def test_damaged_pointer_is_reported_and_repaired_by_the_next_publish(root: Path
         Registry(root).current()
     assert publisher.publish(root, 2) == "v000002"
     assert Registry(root).current() == "v000002"
+
+
+def test_what_the_disk_does_not_give_is_said_and_nothing_is_published_over_it(root: Path) -> None:
+    (root / "CURRENT").rename(root / "aside")
+    (root / "CURRENT").mkdir()
+    registry = Registry(root)
+    with pytest.raises(BundleDiskError, match=r"reading .*CURRENT failed: .*run again"):
+        registry.current()
+    with pytest.raises(BundleDiskError, match="CURRENT"):
+        publisher.publish(root, 2)
+    (root / "CURRENT").rmdir()
+    (root / "aside").rename(root / "CURRENT")
+    assert (registry.current(), registry.versions()) == ("v000001", ["v000001"])
 
 
 def test_lost_pointer_names_a_version_to_activate(root: Path) -> None:

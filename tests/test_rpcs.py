@@ -149,6 +149,8 @@ BAD_REQUESTS: list[tuple[Message, str]] = [
     (v1.RankRequest(item_ids=["mug"], query="q" * 131_073), "query"),
     (v1.SimilarItemsRequest(), "item_id"),
     (v1.SimilarItemsRequest(item_id="mug", page_size=201), "page_size"),
+    (v1.SimilarItemsRequest(item_id="mug", page_size=-1), "page_size"),
+    (v1.SimilarItemsRequest(item_id="mug", page_size=10**7), "page_size"),
 ]
 
 
@@ -158,9 +160,12 @@ BAD_REQUESTS: list[tuple[Message, str]] = [
 def test_a_field_beyond_its_limit_is_named(
     shelf: tuple[ShelfRanker, Call], request_: Message, field: str
 ) -> None:
+    asked = len(shelf[0].asked)
     code, text, blamed = refusal(lambda: shelf[1].send(request_))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert blamed == [field]
+    if field != "as_of":  # what it may be, only the bundle knows
+        assert len(shelf[0].asked) == asked
     assert text.startswith(f"{field}: ")
     assert len(text) < 1024
 

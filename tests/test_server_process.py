@@ -112,10 +112,10 @@ def test_a_stop_signal_lets_calls_under_way_finish_and_exits_0(number: signal.Si
 
 
 def test_a_stopping_server_says_so_and_takes_no_new_call_while_calls_under_way_finish() -> None:
-    with process(seconds=None) as (server, address, seen), ThreadPoolExecutor(2) as pool:
+    with process(seconds=None) as (server, address, seen), ThreadPoolExecutor(6) as pool:
         call = Call(address)
-        answers = [pool.submit(call.recommend, 60.0) for _ in range(2)]
-        until(lambda: calls_under_way(seen) == 2)
+        answers = [pool.submit(call.recommend, 60.0) for _ in range(6)]
+        until(lambda: calls_under_way(seen) == 6)
         assert call.health_of(SERVICE) == health_pb2.HealthCheckResponse.SERVING
         server.send_signal(signal.SIGTERM)
         until(lambda: call.health_of(SERVICE) == health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -126,7 +126,7 @@ def test_a_stopping_server_says_so_and_takes_no_new_call_while_calls_under_way_f
             "the server is stopping; call another one",
         )
         assert call.health_of("") == health_pb2.HealthCheckResponse.NOT_SERVING
-        until(lambda: calls_under_way(seen) == 2)
+        until(lambda: calls_under_way(seen) == 6)
         assert not any(answer.done() for answer in answers)
         assert server.stdin
         server.stdin.close()

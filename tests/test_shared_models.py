@@ -5,7 +5,10 @@ from __future__ import annotations
 import gc
 import json
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
+from time import sleep
 
 import pytest
 import torch
@@ -104,6 +107,25 @@ def test_bundles_that_score_in_other_precisions_have_layers_of_their_own(
     versions = [publish_variant(registry, scored_in(one)) for one in ("bf16", "fp32")]
     one, other = (loaded(registry, version, models) for version in versions)
     assert shared_by(one, other) == {"tokenizer", "bi-encoder", "cross-encoder"}
+
+
+def test_what_two_threads_look_for_at_once_is_made_once(registry: Registry) -> None:
+    obtain = SharedModels().of_bundle(registry.manifest(registry.versions()[0]))
+    together = Barrier(2)
+
+    class Part:
+        """Something that takes a while to make."""
+
+        def __init__(self) -> None:
+            sleep(0.05)
+
+    def ask(_: int) -> Part:
+        together.wait()
+        return obtain(("tokenizer",), Part)
+
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(ask, range(2))
+    assert one is other
 
 
 def test_nothing_is_kept_that_no_bundle_uses(registry: Registry) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from errno import ENOSPC
 from pathlib import Path
 
 import publisher
@@ -19,7 +20,12 @@ from cryptography.hazmat.primitives.serialization import (
 
 from recsys.bundle import PublicKey, Registry, SigningKey
 from recsys.bundle.signing import RollbackOrder
-from recsys.errors import BundleCorruptError, BundleSignatureError, ConfigurationError
+from recsys.errors import (
+    BundleCorruptError,
+    BundleDiskError,
+    BundleSignatureError,
+    ConfigurationError,
+)
 from serving.cli.main import main
 
 
@@ -212,6 +218,23 @@ def test_a_damaged_bundle_is_not_signed(signer: Registry) -> None:
     (signer.folder("v000002") / "ranker.txt").write_text("tree\n")
     with pytest.raises(BundleCorruptError, match=r"ranker\.txt"):
         signer.sign("v000002")
+
+
+def test_signing_that_is_cut_short_leaves_the_bundle_whole(
+    signer: Registry, reader: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (signer.folder("v000002") / "MANIFEST.sig").unlink()
+
+    def refused(_: Path, target: Path) -> Path:
+        raise OSError(ENOSPC, "No space left on device", str(target))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refused)
+        with pytest.raises(BundleDiskError, match="No space left"):
+            signer.sign("v000002")
+    assert Registry(signer.root).verify("v000002")
+    signer.sign("v000002")
+    assert reader.verify("v000002")
 
 
 def test_what_is_no_ed25519_key_is_refused_with_the_command_to_make_one(

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -153,6 +154,30 @@ def test_a_recommender_is_made_ready_in_one_thread_beside_calls() -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+class Timed(ShelfRanker):
+    """Notes how long its warm-up, which waits, takes by the clock that it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: list[float] = []
+
+    def warm_up(self, clock: Callable[[], float], shoppers: int = 1) -> None:
+        super().warm_up(clock, shoppers)
+        started = clock()
+        time.sleep(0.2)
+        self.taken.append(clock() - started)
+
+
+def test_waiting_for_a_core_beside_calls_is_not_taken_for_what_a_step_needs() -> None:
+    ranker = Timed()
+    with running(None) as (server, _):
+        for _ in range(2):
+            server.install(ranker)
+    first, beside_calls = ranker.taken
+    assert first >= 0.2
+    assert beside_calls < 0.1
 
 
 def test_many_callers_are_scored_in_few_threads_that_end_with_the_server() -> None:

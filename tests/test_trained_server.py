@@ -22,6 +22,7 @@ from recsys.recommender import (
     RecommendRequest,
     SimilarItemsRequest,
 )
+from recsys.recommender.cascade import NOT_READ
 from recsys.text import PairScoreCounts
 from serving.loading import open_recommender
 
@@ -85,6 +86,23 @@ def test_calls_that_expire_never_reach_the_cross_encoder(trained_shop: TrainedSh
         assert call.recommend(user_id=trained_shop.shoppers[0]).items
     counts = recommender.remembered_pairs
     assert counts.misses == counts.size > 0
+
+
+def test_a_call_without_time_for_the_cross_encoder_is_answered_in_time_and_says_so(
+    trained_shop: TrainedShop,
+) -> None:
+    contents, user = trained_shop.recommender._contents, trained_shop.shoppers[0]
+    contents.texts.scorer.forget()
+    recommender = Recommender(contents, "v000001", UNTIL)
+    with running(recommender) as (server, call):
+        recommender._times._expected["read"] = 10.0
+        found = call.recommend(timeout=20.0, user_id=user)
+        lost = {"reason": NOT_READ}
+        counted = server.metrics.registry.get_sample_value("recsys_degraded_answers_total", lost)
+    assert NOT_READ in found.degraded
+    assert len(found.items) == 10
+    assert counted == 1
+    assert contents.texts.scorer.pair_scores.counts.misses == 0
 
 
 def test_rank_and_similar_items_over_the_wire(trained_shop: TrainedShop) -> None:

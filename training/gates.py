@@ -17,10 +17,11 @@ from recsys.config import Configuration, GatesConfig
 from recsys.errors import BundleNotFoundError, ModelError, WorseBundleError
 from recsys.evaluation import bootstrap_difference
 from recsys.ranker import FitInputs, RankerTier, TieredRanker
-from recsys.recommender import CROSS_ENCODER, RANKER
+from recsys.recommender import CATALOGUE, CROSS_ENCODER, RANKER, Catalogue
 from recsys.text import CrossEncoder, CrossEncoderShape, usable_device
 from training.fit_cross_encoder import FitJob, score_groups
 from training.group_objectives import group_ndcg
+from training.index_checks import Sizes, check_size
 from training.report import Estimate
 from training.training_data import TrainingData
 from training.tune_text import examples, held_out_groups, new_cross_encoder, text_rows
@@ -79,6 +80,17 @@ class Trained:
     frame: FitInputs
 
 
+def check_size_in_service(
+    registry: Registry, data: TrainingData, *, overridden: bool
+) -> tuple[str, ...]:
+    """Compare the catalogue's size with the one in service, if there is one; see `check_size`."""
+    _, folder = in_service(registry)
+    if folder is None:
+        return ()
+    before = len(Catalogue.load(folder / CATALOGUE).item_ids)
+    return check_size(before, len(data.items), Sizes(overridden=overridden))
+
+
 def check_gates(trained: Trained, registry: Registry, progress: Progress) -> tuple[Gate, ...]:
     """Compare the encoder with the untuned one, and both models with those in service.
 
@@ -91,7 +103,7 @@ def check_gates(trained: Trained, registry: Registry, progress: Progress) -> tup
         registry: its current bundle is the one in service; it may have none.
         progress: shows the comparisons.
     """
-    version, folder = _in_service(registry)
+    version, folder = in_service(registry)
     task = progress.add_task("gates", total=2)
     gates = _encoder_gates(trained, version, folder, progress)
     progress.advance(task)
@@ -142,7 +154,8 @@ def _is_open(difference: Estimate, config: GatesConfig) -> bool:
     return difference.mean >= -config.max_drop and difference.high >= 0
 
 
-def _in_service(registry: Registry) -> tuple[str, Path | None]:
+def in_service(registry: Registry) -> tuple[str, Path | None]:
+    """The current bundle's version and folder; "" and None where there is none yet."""
     try:
         version = registry.current()
         return version, registry.folder(version)

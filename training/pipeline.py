@@ -45,7 +45,7 @@ from recsys.text import (
 from training.calibrate import calibrate
 from training.embed_catalogue import EncodedCatalogue, EncodedTexts, near_arrays, near_from
 from training.fit_tastes import fit_tastes
-from training.gates import Gate, Trained, check_gates, require_passed
+from training.gates import Gate, Trained, check_gates, check_size_in_service, require_passed
 from training.process import set_up_process
 from training.ranker_frame import load_frame, ranker_frame, save_frame
 from training.text_recall import RECALL
@@ -89,6 +89,9 @@ class TrainingSummary(BaseModel):
     report: Path
     """Folder of the plots."""
 
+    overridden: tuple[str, ...]
+    """Checks of the catalogue's size that failed and were overridden."""
+
 
 @dataclass(frozen=True)
 class TrainingOptions:
@@ -99,12 +102,14 @@ class TrainingOptions:
         until: events at or after it are hidden; None takes all.
         allow_worse: publish although a gate is closed.
         signing_key: signs the bundle; None publishes it unsigned.
+        allow_size_change: publish although the catalogue has another size than the one in service.
     """
 
     configuration: Configuration
     until: datetime | None = None
     allow_worse: bool = False
     signing_key: SigningKey | None = None
+    allow_size_change: bool = False
 
 
 def train(
@@ -122,14 +127,16 @@ def train(
     Raises:
         DataError: the dataset is unusable or too small.
         WorseBundleError: a gate is closed; the message has the figures.
-        BundleError: the registry can't be written, or another run is publishing.
+        BundleError: the catalogue's size has changed too much against the one in service, the
+            registry can't be written, or another run is publishing.
     """
     configuration = options.configuration
     threads = set_up_process(configuration.threads)
     data = read_training_data(dataset, options.until, configuration)
+    bundles = Registry(registry, signing_key=options.signing_key)
+    overridden = check_size_in_service(bundles, data, overridden=options.allow_size_change)
     workspace = Workspace(registry / "work" / _key(data, configuration))
     run = _Run(data, configuration, workspace, progress, threads)
-    bundles = Registry(registry, signing_key=options.signing_key)
     gates = check_gates(run.trained(), bundles, progress)
     if not options.allow_worse:
         require_passed(gates)
@@ -139,21 +146,18 @@ def train(
         save_golden(contents, data.horizon, folder)
         version = bundles.publish(folder, run.manifest())
     report = registry / "reports" / version
-    summary = run.summary(version, gates, report)
+    summary = run.summary(version, gates, report, overridden)
     report.mkdir(parents=True, exist_ok=True)
-    ranker = contents.rankers[RankerTier.FULL]
-    plot_training(run.bi_encoder_summary, run.encoder_summary, ranker, report)
-    document = summary.model_dump_json(indent=2)
-    (report / "training.json").write_text(document + "\n", encoding="utf-8")
+    full = contents.rankers[RankerTier.FULL]
+    plot_training(run.bi_encoder_summary, run.encoder_summary, full, report)
+    (report / "training.json").write_text(summary.model_dump_json(indent=2) + "\n", "utf-8")
     run.workspace.remove()
     return summary
 
 
 def _key(data: TrainingData, configuration: Configuration) -> str:
-    inputs = canonical_json(
-        [FORMAT, data.sha256, data.until, configuration.model_dump(mode="json")]
-    )
-    return hashlib.sha256(inputs).hexdigest()[:16]
+    inputs = [FORMAT, data.sha256, data.until, configuration.model_dump(mode="json")]
+    return hashlib.sha256(canonical_json(inputs)).hexdigest()[:16]
 
 
 @dataclass
@@ -361,7 +365,9 @@ class _Run:
             for name, when in (("text_", served), ("untuned_text_", "before"))
         }
 
-    def summary(self, version: str, gates: tuple[Gate, ...], report: Path) -> TrainingSummary:
+    def summary(
+        self, version: str, gates: tuple[Gate, ...], report: Path, overridden: tuple[str, ...]
+    ) -> TrainingSummary:
         frame = self.workspace.summary("frame")
         return TrainingSummary(
             version=version,
@@ -376,6 +382,7 @@ class _Run:
                 "importance": _by_group(self.rankers[RankerTier.FULL]),
             },
             report=report,
+            overridden=overridden,
         )
 
 

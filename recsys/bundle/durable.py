@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from recsys.disk import flush
-from recsys.errors import BundleError
+from recsys.errors import BundleDiskError
 
 
 def sync_folders(folder: Path) -> None:
@@ -23,9 +23,16 @@ def write_synced(path: Path, content: bytes) -> None:
     flush(path)
 
 
-def replace_synced(path: Path, content: bytes) -> None:
-    """Write a file in one step: after a crash it has its old content or the new, whole."""
-    temporary = path.with_name(f".{path.name}.tmp")
+def replace_synced(path: Path, content: bytes, by_way_of: Path | None = None) -> None:
+    """Write a file in one step: after a crash it has its old content or the new, whole.
+
+    Args:
+        path: of the file.
+        content: all of it.
+        by_way_of: a folder on the same file system in which it is written before it is put into
+            its place, and where a crash may leave it; its own where None.
+    """
+    temporary = (by_way_of or path.parent) / f".{path.name}.tmp"
     temporary.unlink(missing_ok=True)
     write_synced(temporary, content)
     temporary.rename(path)
@@ -37,11 +44,11 @@ def disk_action(action: str) -> Iterator[None]:
     """Say of a failing disk or file system what it failed at.
 
     Raises:
-        BundleError: instead of any OSError.
+        BundleDiskError: instead of any OSError.
     """
     try:
         yield
     except OSError as error:
-        raise BundleError(
+        raise BundleDiskError(
             f"{action} failed: {error}; check the disk's space and the permissions, then run again"
         ) from error

@@ -56,7 +56,10 @@ def _the_only_one(root: Path, name: str, doing: str) -> Iterator[None]:
 
 @contextmanager
 def staging_folder(parent: Path) -> Iterator[Path]:
-    """A new folder in `parent`, marked as in use; removed at the end unless it was renamed away."""
+    """A new folder in `parent`, marked as in use; removed at the end unless it was renamed away.
+
+    Renamed away it stays marked, but as a reader marks it: others may read it there.
+    """
     with ExitStack() as held:
         folder = _claim(parent, held)
         try:
@@ -74,7 +77,7 @@ def reader_lock(folder: Path) -> Iterator[None]:
     """
     with ExitStack() as held:
         try:
-            held.enter_context(_locked(folder, os.O_DIRECTORY, fcntl.LOCK_SH))
+            held.enter_context(_shared(folder))
         except BlockingIOError:
             raise FileNotFoundError(f"{folder} is being removed") from None
         if not folder.exists():
@@ -111,7 +114,7 @@ def _claim(parent: Path, held: ExitStack) -> Path:
         folder = parent / f"{STAGING_PREFIX}{uuid4().hex}"
         folder.mkdir()
         with suppress(BlockingIOError, FileNotFoundError), ExitStack() as attempt:
-            attempt.enter_context(_exclusive(folder, os.O_DIRECTORY))
+            attempt.enter_context(_shared(folder))
             if folder.exists():
                 held.push(attempt.pop_all())
                 return folder
@@ -119,6 +122,10 @@ def _claim(parent: Path, held: ExitStack) -> Path:
 
 def _exclusive(path: Path, flags: int) -> AbstractContextManager[None]:
     return _locked(path, flags, fcntl.LOCK_EX)
+
+
+def _shared(folder: Path) -> AbstractContextManager[None]:
+    return _locked(folder, os.O_DIRECTORY, fcntl.LOCK_SH)
 
 
 @contextmanager

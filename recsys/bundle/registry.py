@@ -78,15 +78,17 @@ class Registry:
 
         Raises:
             BundleNotFoundError: the registry's folder does not exist.
+            BundleDiskError: it can't be read.
         """
-        if not self.root.is_dir():
-            raise BundleNotFoundError(
-                f"there is no registry at {self.root}; check the path, or make one with "
-                f"`recsys train DATASET --registry {self.root}`"
-            )
-        if not self._bundles.is_dir():
-            return []
-        names = [folder.name for folder in self._bundles.iterdir() if version_number(folder.name)]
+        with disk_action(f"listing the bundles of {self.root}"):
+            if not self.root.is_dir():
+                raise BundleNotFoundError(
+                    f"there is no registry at {self.root}; check the path, or make one with "
+                    f"`recsys train DATASET --registry {self.root}`"
+                )
+            if not self._bundles.is_dir():
+                return []
+            names = [one.name for one in self._bundles.iterdir() if version_number(one.name)]
         return sorted(names, key=lambda name: version_number(name) or 0)
 
     def current(self, seen: str | None = None) -> str:
@@ -99,9 +101,11 @@ class Registry:
             BundleNotFoundError: nothing is published, or the served bundle's folder is gone.
             BundleCorruptError: the pointer does not hold a version name.
             BundleSignatureError: it is older than another trusted one, without an order.
+            BundleDiskError: pointer or folder can't be read.
         """
         published = self.versions()
-        version = read_pointer(self.pointer)
+        with disk_action(f"reading {self.pointer}"):
+            version = read_pointer(self.pointer)
         if version is None:
             advice = (
                 f"choose one with `recsys bundles activate {published[-1]} --registry {self.root}`"
@@ -246,11 +250,12 @@ class Registry:
             BundleSignatureError: it is not signed with the key; the current one stays.
             RegistryBusyError: another process is publishing.
         """
-        self.verify(version)
-        self.point_at(version)
+        with self.reading(version):
+            self.verify(version)
+            self.point_at(version)
 
     def point_at(self, version: str) -> None:
-        """Make a version that was just verified current; otherwise as `activate`.
+        """Make a version current that was just verified and is being read; otherwise as `activate`.
 
         Raises:
             BundleSignatureError: it is older than another and there is no key to sign an order.
@@ -304,7 +309,7 @@ class Registry:
         Registry(self.root).verify(version)
         path = self.folder(version) / MANIFEST_NAME
         with disk_action(f"signing {version} in {self.root}"), publisher_lock(self.root):
-            write_signature(path.parent, path.read_bytes(), self._signing_key)
+            write_signature(path.parent, path.read_bytes(), self._signing_key, self.root)
 
     def prune(self, keep: int) -> Pruned:
         """Remove all but the `keep` newest versions, the current one and those that are in use.
@@ -366,7 +371,7 @@ class Registry:
         return max((version_number(name) or 0 for name in given), default=0)
 
     def _served(self) -> str | None:
-        with suppress(BundleError):
+        with suppress(BundleNotFoundError, BundleCorruptError, BundleSignatureError):
             return self.current()
         return None
 

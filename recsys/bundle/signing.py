@@ -136,9 +136,11 @@ class RollbackOrder(BaseModel):
         return self.serve == version and reaches and key.accepts(text, self.signature)
 
 
-def write_signature(folder: Path, manifest: bytes, key: SigningKey) -> None:
-    """Put the signature of a bundle's manifest beside it, durably."""
-    replace_synced(folder / SIGNATURE_NAME, f"{key.sign(manifest)}\n".encode())
+def write_signature(
+    folder: Path, manifest: bytes, key: SigningKey, by_way_of: Path | None = None
+) -> None:
+    """Put the signature of a bundle's manifest beside it, durably; see `replace_synced`."""
+    replace_synced(folder / SIGNATURE_NAME, f"{key.sign(manifest)}\n".encode(), by_way_of)
 
 
 def require_signature(folder: Path, manifest: bytes, key: PublicKey) -> None:

@@ -6,6 +6,7 @@ from recsys.recommender.catalogue import Catalogue, canonical_text
 from recsys.recommender.catalogue_update import CatalogueChange, CatalogueUpdate, UpdateCounts
 from recsys.recommender.changed_contents import ChangesTaken, changed_items, items_table
 from recsys.recommender.contents import (
+    CATALOGUE,
     CROSS_ENCODER,
     RANKER,
     TASTES,
@@ -47,6 +48,7 @@ from recsys.recommender.watching import UNWATCHED, Watcher
 
 __all__ = [
     "AS_TRAINED",
+    "CATALOGUE",
     "CROSS_ENCODER",
     "GOLDEN",
     "MEANING",

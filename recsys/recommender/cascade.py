@@ -156,7 +156,7 @@ class Cascade:
             scored = self._point.unread(*asked)
         wanted = scored.nearest(self._nearest) if nearest_only else np.ones(rows, np.bool_)
         new = self._point.not_remembered(scored, wanted)
-        if not self._fits(scored, new, rows, deadline):
+        if not self._has_time(self._reading(scored, new, rows), deadline):
             return self._in_chunks(scored, wanted, new, deadline)
         read = self._read(scored, wanted, new, deadline)
         if read is None:
@@ -207,14 +207,16 @@ class Cascade:
         new = self._point.not_remembered(scored, wanted)
         self._in_chunks(scored, wanted, new, deadline)
 
-    def _fits(
-        self, scored: ScoredCandidates, new: NDArray[np.bool_], ranked: int, deadline: Deadline
-    ) -> bool:
-        """Whether there is time to read the candidates `new` (m,), then to rank so many."""
+    def _has_time(self, steps: Mapping[str, int], deadline: Deadline) -> bool:
+        return deadline.remaining >= MARGIN * self._times.expected(steps)
+
+    def _reading(
+        self, scored: ScoredCandidates, new: NDArray[np.bool_], ranked: int
+    ) -> dict[str, int]:
+        """The steps of reading the candidates `new` (m,), then ranking so many."""
         count = int(new.sum())
         shopper = int(count > 0 and not self._point.has_read_shopper(scored))
-        steps = {"read the shopper": shopper, "read": count, "rank": ranked}
-        return deadline.remaining >= MARGIN * self._times.expected(steps)
+        return {"read the shopper": shopper, "read": count, "rank": ranked}
 
     def _read(
         self,
@@ -275,7 +277,10 @@ class Cascade:
         for start in range(0, len(promising), CHUNK):
             now = np.zeros(rows, np.bool_)
             now[promising[start : start + CHUNK]] = True
-            if not self._fits(scored, new & now, int(read.sum() + now.sum()), deadline):
+            steps = self._reading(scored, new & now, int(read.sum() + now.sum()))
+            if not self._has_time(steps, deadline):
+                if start == 0:
+                    self._times.note_left_out(steps, deadline.remaining / MARGIN)
                 break
             after = self._read(scored, now, new & now, deadline)
             if after is None:
@@ -301,7 +306,7 @@ class Cascade:
         deadline: Deadline,
     ) -> Ranking:
         """The best ranking of what was `read` (m,) of the `wanted` that there is time for."""
-        has_time = deadline.remaining >= MARGIN * self._times.expected({"rank": len(read)})
+        has_time = self._has_time({"rank": len(read)}, deadline)
         if not read.any():
             if not has_time:
                 return first

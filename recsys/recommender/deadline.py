@@ -19,8 +19,8 @@ _REMEMBERED: Final = 32
 """Latest measurements of a step that its expected time is the median of."""
 
 _HOPE: Final = 0.95
-"""What expected times are multiplied by when a call is refused for them: nothing is measured then,
-and times that were long for a while would keep everybody out."""
+"""What expected times are multiplied by when something is left out for them: nothing is measured
+then, and times that were long for a while would leave it out for everybody."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ class StepTimes:
         self._overheads = overheads or {}
         self._measured: dict[str, deque[tuple[float, int]]] = {}
         self._expected: dict[str, float] = {}
+        self._best: dict[str, float] = {}
         self._usual: dict[str, int] = {}
 
     @contextmanager
@@ -106,18 +107,15 @@ class StepTimes:
             yield
         if units > 0 and deadline.is_set:
             latest = self._measured.setdefault(step, deque(maxlen=_REMEMBERED))
-            spent = deadline.clock() - started
-            latest.append((spent / (units + self._overheads.get(step, 0)), units))
+            taken = (deadline.clock() - started) / (units + self._overheads.get(step, 0))
+            self._best[step] = min(taken, self._best.get(step, taken))
+            latest.append((taken, units))
             seconds, sizes = zip(*latest, strict=True)
             self._expected[step], self._usual[step] = median(seconds), int(median(sizes))
 
     def expected(self, steps: Mapping[str, int]) -> float:
         """Seconds that so many units of the named steps will take."""
-        return sum(
-            (units + self._overheads.get(step, 0)) * self._expected.get(step, 0.0)
-            for step, units in steps.items()
-            if units
-        )
+        return self._sum(self._expected, steps)
 
     def usual(self, step: str) -> int:
         """Units of a step in the median of its latest measurements."""
@@ -131,6 +129,21 @@ class StepTimes:
         """
         if deadline.remaining + deadline.grace >= self.expected(steps):
             return
+        self._hope(steps)
+        raise DeadlineError("the call's time would have run out before anything was ranked")
+
+    def note_left_out(self, steps: Mapping[str, int], seconds: float) -> None:
+        """Expect less of steps that were left out, if they were once done in so many seconds."""
+        if self._sum(self._best, steps) <= seconds:
+            self._hope(steps)
+
+    def _sum(self, seconds: Mapping[str, float], steps: Mapping[str, int]) -> float:
+        return sum(
+            (units + self._overheads.get(step, 0)) * seconds.get(step, 0.0)
+            for step, units in steps.items()
+            if units
+        )
+
+    def _hope(self, steps: Mapping[str, int]) -> None:
         for step in steps:
             self._expected[step] = _HOPE * self._expected.get(step, 0.0)
-        raise DeadlineError("the call's time would have run out before anything was ranked")

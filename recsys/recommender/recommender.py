@@ -226,7 +226,7 @@ class Recommender:
         Steps of calls in a hurry are taken, too. What the cross-encoder said is forgotten again.
 
         Args:
-            clock: the seconds that deadlines will be given in.
+            clock: the seconds that the steps take.
             shoppers: how many, beside an unknown one.
         """
         latest = np.unique(self._log.user[-WARM_UP_EVENTS:])[:shoppers]

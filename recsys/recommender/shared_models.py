@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from threading import RLock
 from typing import Protocol, TypeVar, cast
 from weakref import WeakValueDictionary
 
@@ -34,10 +35,11 @@ class SharedModels:
 
     From one night to the next most bundles have the same tokenizer and the same encoders. Beside
     the bundle that still answers calls, another then costs neither their memory nor the time to
-    read and compile them. For several threads; what two look for at once may be made twice.
+    read and compile them. For several threads, one of which makes what several look for at once.
     """
 
     def __init__(self) -> None:
+        self._making = RLock()
         self._known: WeakValueDictionary[Hashable, object] = WeakValueDictionary()
 
     def of_bundle(self, manifest: Manifest) -> Obtain:
@@ -53,11 +55,12 @@ class SharedModels:
             sums = tuple(
                 (name, files[name].sha256) for name in sorted(files) if name.startswith(parts)
             )
-            known = self._known.get((made_of, sums))
-            if known is not None:
-                return cast("Model", known)
-            made = make()
-            self._known[made_of, sums] = made
-            return made
+            with self._making:
+                known = self._known.get((made_of, sums))
+                if known is not None:
+                    return cast("Model", known)
+                made = make()
+                self._known[made_of, sums] = made
+                return made
 
         return obtain

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from threading import BoundedSemaphore, Lock
+from threading import Barrier, BoundedSemaphore, Lock
 from typing import Any, Final, TypeVar
 
 import redis
@@ -78,7 +78,7 @@ class RedisLink:
         self._client = redis.Redis(connection_pool=_pool(address, limits, clock, self._count))
         self._turns = BoundedSemaphore(limits.connections)
         # names are looked up and connections made without regard to time limits
-        self._threads = ThreadPoolExecutor(limits.connections, "redis")
+        self._threads = _running_threads(limits.connections)
 
     def ask(self, action: Callable[[redis.Redis], Answer]) -> Answer:
         """What `action` makes of the answers to its commands.
@@ -262,6 +262,14 @@ class _BoundedConnection(_Bounded, Connection):
 
 class _BoundedEncryptedConnection(_Bounded, SSLConnection):
     pass
+
+
+def _running_threads(count: int) -> ThreadPoolExecutor:
+    """Threads that have begun: a later one would have the priority of whoever asks just then."""
+    threads = ThreadPoolExecutor(count, "redis")
+    all_begun = Barrier(count)
+    wait([threads.submit(all_begun.wait) for _ in range(count)])
+    return threads
 
 
 def _pool(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from threading import Lock
 from typing import Final
 
 import numpy as np
@@ -25,7 +26,9 @@ _PRECISIONS: Final[tuple[Precision, ...]] = ("bf16", "fp32")
 
 
 class FastestPrecision:
-    """Chooses by measurement, once for all models of the same shape.
+    """Chooses by measurement, once for all models of the same shape; for several threads.
+
+    A catalogue of few items tells little, so that what it says is not kept for others.
 
     Args:
         clock: seconds from any start.
@@ -33,7 +36,8 @@ class FastestPrecision:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._chosen: dict[tuple[str, str, Precision], Precision] = {}
+        self._chosen: dict[tuple[str, ...], Precision] = {}
+        self._measuring = Lock()
 
     def of(self, scorer: TextScorer) -> TextScorer:
         """The scorer, or one in another precision, remembering nothing, that is clearly faster.
@@ -43,16 +47,20 @@ class FastestPrecision:
         """
         model = scorer.model
         shape = (model.shape.model_dump_json(), str(model.bert.config.to_diff_dict()))
-        key = (*shape, scorer.precision)
-        if key not in self._chosen:
-            seconds = sample_seconds(scorer, self._clock)
-            best = min(seconds, key=lambda precision: seconds[precision])
-            is_clear = seconds[best] < CLEARLY * seconds[scorer.precision]
-            self._chosen[key] = best if is_clear else scorer.precision
-        chosen = self._chosen[key]
+        key = (*shape, scorer.precision, scorer.device)
+        with self._measuring:
+            chosen = self._chosen.get(key) or self._measured(scorer)
+            if scorer.states.texts >= CANDIDATES:
+                self._chosen[key] = chosen
         if chosen == scorer.precision:
             return scorer
         return replace(scorer, precision=chosen, pair_scores=PairScores())
+
+    def _measured(self, scorer: TextScorer) -> Precision:
+        seconds = sample_seconds(scorer, self._clock)
+        best = min(seconds, key=lambda precision: seconds[precision])
+        is_clear = seconds[best] < CLEARLY * seconds[scorer.precision]
+        return best if is_clear else scorer.precision
 
 
 def sample_seconds(scorer: TextScorer, clock: Callable[[], float]) -> dict[Precision, float]:

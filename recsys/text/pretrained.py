@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -80,11 +81,18 @@ def _quiet() -> Iterator[None]:
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write a tokenizer's files into a folder, which is made.
 
+    They are the same whatever class of `transformers` it has, which depends on where it is from,
+    and whatever it was last called with.
+
     Raises:
         OSError: the disk takes no more; `tokenizers` says so by an `Exception` of no kind.
     """
     try:
-        tokenizer.save_pretrained(folder)
+        unasked = deepcopy(tokenizer)
+        unasked.backend_tokenizer.no_truncation()
+        unasked.backend_tokenizer.no_padding()
+        unasked.save_pretrained(folder)
+        PreTrainedTokenizerFast.from_pretrained(str(folder)).save_pretrained(folder)
     except Exception as error:
         if type(error) is not Exception:
             raise

@@ -5,14 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from threading import Lock
+from typing import Final, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-TOKENISE_BATCH = 4_096
+TOKENISE_BATCH: Final = 256
+"""Texts that are tokenised at a time, while other threads wait: a hundredth of a second."""
+
+_TOKENISING: Final = Lock()
+"""Held meanwhile: a tokenizer first notes where to cut, then cuts there, and threads share it."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ class TokenTable:
         ids: list[list[int]] = []
         for start in range(0, len(texts), TOKENISE_BATCH):
             batch = list(texts[start : start + TOKENISE_BATCH])
-            ids += tokenizer(batch, truncation=True, max_length=max_tokens)["input_ids"]
+            with _TOKENISING:
+                ids += tokenizer(batch, truncation=True, max_length=max_tokens)["input_ids"]
         lengths = [len(row) for row in ids]
         flat = np.fromiter((i for row in ids for i in row), np.int64, sum(lengths))
         return cls(offsets_of(torch.tensor(lengths, dtype=torch.int64)), torch.from_numpy(flat))

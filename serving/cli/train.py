@@ -37,6 +37,13 @@ def train(  # noqa: PLR0913
     allow_worse: Annotated[
         bool, typer.Option("--allow-worse", help="Publish although a gate is closed; logged.")
     ] = False,
+    allow_size_change: Annotated[
+        bool,
+        typer.Option(
+            "--allow-size-change",
+            help="Publish although the catalogue is much smaller or larger; logged.",
+        ),
+    ] = False,
     signing_key: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Ed25519 key (PEM) that signs the bundle."),
@@ -46,7 +53,8 @@ def train(  # noqa: PLR0913
     """Fine-tune the text encoders, index the catalogue, learn to rank, publish a bundle.
 
     Nothing is published that ranks held-back requests worse than the bundle in service, or whose
-    encoder ranks them worse than the untuned one, unless `--allow-worse` says so.
+    encoder ranks them worse than the untuned one, unless `--allow-worse` says so; nor a catalogue
+    with 30 % fewer or more items than the one in service, unless `--allow-size-change` does.
 
     A run that was killed goes on where it stopped when it is started again.
 
@@ -65,11 +73,13 @@ def train(  # noqa: PLR0913
         configuration = load_configuration(config, configuration)
     key = None if signing_key is None else SigningKey.read(signing_key)
     with Progress(console=NOTES) as progress:
-        options = TrainingOptions(configuration, until, allow_worse, key)
+        options = TrainingOptions(configuration, until, allow_worse, key, allow_size_change)
         summary = run(dataset, registry, options, progress)
     for gate in summary.gates:
         if not gate.passed:
             NOTES.print(f"[red]published although worse:[/] {gate}", highlight=False)
+    for fault in summary.overridden:
+        NOTES.print(f"[red]published although[/] {fault}", highlight=False)
     if as_json:
         print_json(summary.model_dump(mode="json"))
     else:
