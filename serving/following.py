@@ -17,6 +17,7 @@ from serving.experiments_file import load_experiments
 from serving.loading import BundleLoader
 from serving.logs import serving_log
 from serving.pointer_watch import PointerWatch
+from serving.rollback_check import RollbackCheck
 from serving.server import Server, utc_now
 from serving.settings import ServerSettings
 from serving.swapping import BundleSwapper
@@ -66,6 +67,9 @@ def following(
         if settings.watch and bundle is None:
             watch.start()
             running.callback(watch.join)
+        check = RollbackCheck(registry, loader, version, settings.rollback_check_seconds, stopping)
+        check.start()
+        running.callback(check.join)
         running.callback(stopping.set)
         yield version
 

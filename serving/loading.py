@@ -91,6 +91,7 @@ class BundleLoader:
         self._precision = FastestPrecision(time.perf_counter)
         self._models = SharedModels()
         self._tried: set[str] = set()
+        self._loads = 0
 
     def load(self, version: str, time_left: TimeLeft) -> LoadedBundle:
         """Keep the bundle from being pruned, verify its sums, try it out, then read it.
@@ -115,16 +116,31 @@ class BundleLoader:
             self._on_refused()
             raise
 
+    def try_ahead(self, version: str, time_left: TimeLeft) -> None:
+        """Try out a bundle that may have to be loaded quickly; given up once any is loaded.
+
+        Raises:
+            DeadlineError: it was given up, or the time ran out.
+            BundleError: as in `load`.
+        """
+        loads = self._loads
+        with self._registry.reading(version) as folder:
+            self._try_out(folder, lambda: time_left() if self._loads == loads else 0.0)
+
     def _loaded(self, version: str, time_left: TimeLeft) -> LoadedBundle:
+        self._loads += 1
         with ExitStack() as held:
             folder = held.enter_context(self._registry.reading(version))
-            self._require_names(self._registry.verify(version))
-            sum_ = hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()
-            if sum_ not in self._tried:
-                self._canary(folder, time_left)
-                self._tried.add(sum_)
+            self._try_out(folder, time_left)
             ranker = _loaded_here(folder, self._precision, self._models)
             return LoadedBundle(ranker, held.pop_all().close)
+
+    def _try_out(self, folder: Path, time_left: TimeLeft) -> None:
+        self._require_names(self._registry.verify(folder.name))
+        sum_ = hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()
+        if sum_ not in self._tried:
+            self._canary(folder, time_left)
+            self._tried.add(sum_)
 
     def _require_names(self, manifest: Manifest) -> None:
         if manifest.pseudonym_key != self._pseudonym_key:

@@ -40,6 +40,10 @@ class ServerSettings(BaseModel):
     watch_seconds: float = Field(default=1.0, gt=0)
     """Time between two looks at the registry's pointer."""
 
+    rollback_check_seconds: float = Field(default=30.0, ge=0)
+    """How long after the start the bundle published before the served one is tried out, so that
+    going back to it is quick."""
+
     experiments: Path | None = None
     """TOML file of the experiments to run; None runs none."""
 
