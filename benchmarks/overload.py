@@ -48,6 +48,7 @@ MEMORY: Final = "process_resident_memory_bytes"
 LEAST_GOODPUT: Final = 0.85
 LEAST_FULL: Final = 0.95
 MOST_LATE: Final = 0.01
+MOST_GROWTH_MIB: Final = 100.0
 RECOVERY_SECONDS: Final = 5.0
 REFUSAL_MS: Final = 20.0
 USUAL: Final = 1.5
@@ -312,6 +313,9 @@ def held(found: Overload) -> dict[str, bool]:
         "refusals within 20 ms": all(one.refusals.p99_ms < REFUSAL_MS for one in rounds),
         "normal again within 5 s": all(
             seconds is not None and seconds <= RECOVERY_SECONDS for seconds in back
+        ),
+        "memory at most 100 MiB more than before": all(
+            one.memory_mib <= found.memory_mib + MOST_GROWTH_MIB for one in rounds
         ),
         "no other status": codes <= {"OK", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"},
     }

@@ -1,15 +1,17 @@
 """Many swaps of the served bundle under load, and what they cost callers and the machine.
 
     python benchmarks/swaps.py --registry REG --out FOLDER [--swaps 50] [--calls-per-second 20]
+        [--other-encoders]
 
-Copies a registry, adds two bundles like its first, one of them with other scores, starts
-`recsys serve` and asks it in an open loop (one connection, a fixed schedule) while the bundle goes
-to and fro by `AdminService.ActivateBundle`: the golden queries of both, and hundreds of shoppers
-whose answers by both were found out before, so that no call finds the scores of an earlier one of
-the same shopper, neither during a swap nor before or after it. Every answer has to be of exactly
-one version, with that version's items and scores, and may lack nothing. Then one command,
-`recsys bundles rollback`, goes back a bundle, still under load: how long until the server answers
-by it. At the end the server is killed with SIGKILL and another one is asked all golden queries.
+Copies a registry, adds two bundles like its first, one of them with other scores (and, if so asked,
+with other encoders, as after training; a night's indexing keeps them), starts `recsys serve` and
+asks it in an open loop (one connection, a fixed schedule) while the bundle goes to and fro by
+`AdminService.ActivateBundle`: the golden queries of both, and hundreds of shoppers whose answers by
+both were found out before, so that no call finds the scores of an earlier one of the same shopper,
+neither during a swap nor before or after it. Every answer has to be of exactly one version, with
+that version's items and scores, and may lack nothing. Then one command, `recsys bundles rollback`,
+goes back a bundle, still under load: how long until the server answers by it. At the end the server
+is killed with SIGKILL and another one is asked all golden queries.
 
 Memory, descriptors and threads of the server are sampled all the time; growth counts from the
 second swap on, when both bundles have been in memory. The process that tries a bundle out is apart.
@@ -46,7 +48,13 @@ from serving.bench.machine import Machine, this_machine
 from serving.bench.open_loop import free_port
 from serving.bench.server_process import server_process
 from serving.bench.usage import Usage, UsageProbe
-from serving.bench.variant_bundles import copy_registry, publish_variant, scaled
+from serving.bench.variant_bundles import (
+    copy_registry,
+    one_after_the_other,
+    publish_variant,
+    scaled,
+    with_other_weights,
+)
 
 SETTLED_SWAPS: Final = 2
 VERSIONS: Final = 2
@@ -219,7 +227,10 @@ def drive(
 def measured(options: Options, root: Path) -> tuple[Swaps, UsageProbe]:
     """Swap under load, then kill the server and ask another one."""
     registry = copy_registry(options.registry, root)
-    versions = [publish_variant(registry, scaled(factor)) for factor in (1.0, 2.0)]
+    other = scaled(2.0)
+    if options.other_encoders:
+        other = one_after_the_other(with_other_weights("bi_encoder", "cross_encoder"), other)
+    versions = [publish_variant(registry, change) for change in (scaled(1.0), other)]
     registry.activate(versions[0])
     golden = {version: expected(registry, version) for version in versions}
     port = free_port()
@@ -306,6 +317,7 @@ class Options(BaseModel):
     out: Path
     swaps: int
     calls_per_second: float
+    other_encoders: bool
 
 
 def options_given() -> Options:
@@ -315,6 +327,7 @@ def options_given() -> Options:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--swaps", type=int, default=50)
     parser.add_argument("--calls-per-second", type=float, default=20.0)
+    parser.add_argument("--other-encoders", action="store_true")
     return Options.model_validate(vars(parser.parse_args()))
 
 

@@ -12,23 +12,17 @@ from time import sleep
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from trained_shop import TrainedShop
 
 from recsys.bundle import Registry
 from recsys.recommender import Contents, Recommender, RecommendRequest, SharedModels
-from serving.bench.variant_bundles import Change, copy_registry, publish_variant, scaled
-
-
-def with_other_weights(folder_name: str) -> Change:
-    """One encoder has its weights in another order."""
-
-    def change(folder: Path) -> None:
-        path = folder / folder_name / "model.safetensors"
-        weights = {name: tensor.flip(0).contiguous() for name, tensor in load_file(path).items()}
-        save_file(weights, path)
-
-    return change
+from serving.bench.variant_bundles import (
+    Change,
+    copy_registry,
+    publish_variant,
+    scaled,
+    with_other_weights,
+)
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from safetensors.torch import load_file, save_file
+
 from recsys.bundle import Manifest, ManifestFields, Registry
 from recsys.recommender import Contents, save_golden
 
@@ -31,6 +33,30 @@ def scaled(factor: float) -> Change:
         path.write_text(json.dumps(schema))
         horizon = Manifest.read(folder).horizon
         save_golden(Contents.load(folder), horizon, folder)
+
+    return change
+
+
+def with_other_weights(*encoders: str) -> Change:
+    """Encoders, by their folders, have their weights in another order: the sums are others."""
+
+    def change(folder: Path) -> None:
+        for encoder in encoders:
+            path = folder / encoder / "model.safetensors"
+            weights = {
+                name: tensor.flip(0).contiguous() for name, tensor in load_file(path).items()
+            }
+            save_file(weights, path)
+
+    return change
+
+
+def one_after_the_other(*changes: Change) -> Change:
+    """Several changes."""
+
+    def change(folder: Path) -> None:
+        for one in changes:
+            one(folder)
 
     return change
 
