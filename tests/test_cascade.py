@@ -283,9 +283,9 @@ def test_reading_that_took_long_once_is_not_left_out_for_good(
     times._expected["read"] *= 20
     seconds = first_ranking + 1.5 * (PER_SHOPPER + reading(CHUNK))
     unread = 0
-    while slow.answer(request_, seconds).degraded == (NOT_READ,) and unread < 200:
+    while slow.answer(request_, seconds).degraded == (NOT_READ,) and unread < 300:
         unread += 1
-    assert 0 < unread < 100
+    assert 100 <= unread < 200
     assert slow.read == [CHUNK]
 
 
@@ -294,7 +294,7 @@ def test_reading_that_there_never_was_time_for_is_not_expected_to_be_quicker(
 ) -> None:
     times = slow.recommender._cascade._times
     before = dict(times._expected)
-    for _ in range(5):
+    for _ in range(110):
         found = slow.answer(request_, first_ranking + 0.9 * (PER_SHOPPER + reading(CHUNK)))
         assert found.degraded == (NOT_READ,)
     assert times._expected["read"] == before["read"]

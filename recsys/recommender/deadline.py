@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from statistics import median
@@ -21,6 +21,11 @@ _REMEMBERED: Final = 32
 _HOPE: Final = 0.95
 """What expected times are multiplied by when something is left out for them: nothing is measured
 then, and times that were long for a while would leave it out for everybody."""
+
+
+_PATIENCE: Final = 100
+"""Calls one after the other that leave a step out before it is expected to be quicker again: a call
+that then tries it may come late, which no more than one in so many should."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ class StepTimes:
         self._expected: dict[str, float] = {}
         self._best: dict[str, float] = {}
         self._usual: dict[str, int] = {}
+        self._left_out: Counter[str] = Counter()
 
     @contextmanager
     def measured(self, step: str, units: int, deadline: Deadline) -> Iterator[None]:
@@ -110,6 +116,7 @@ class StepTimes:
             taken = (deadline.clock() - started) / (units + self._overheads.get(step, 0))
             self._best[step] = min(taken, self._best.get(step, taken))
             latest.append((taken, units))
+            self._left_out[step] = 0
             seconds, sizes = zip(*latest, strict=True)
             self._expected[step], self._usual[step] = median(seconds), int(median(sizes))
 
@@ -133,9 +140,10 @@ class StepTimes:
         raise DeadlineError("the call's time would have run out before anything was ranked")
 
     def note_left_out(self, steps: Mapping[str, int], seconds: float) -> None:
-        """Expect less of steps that were left out, if they were once done in so many seconds."""
+        """Expect less of steps that many calls have left out, if they once took so few seconds."""
+        self._left_out.update(steps.keys())
         if self._sum(self._best, steps) <= seconds:
-            self._hope(steps)
+            self._hope([step for step in steps if self._left_out[step] > _PATIENCE])
 
     def _sum(self, seconds: Mapping[str, float], steps: Mapping[str, int]) -> float:
         return sum(
@@ -144,6 +152,6 @@ class StepTimes:
             if units
         )
 
-    def _hope(self, steps: Mapping[str, int]) -> None:
+    def _hope(self, steps: Iterable[str]) -> None:
         for step in steps:
             self._expected[step] = _HOPE * self._expected.get(step, 0.0)
