@@ -311,9 +311,7 @@ def held(found: Overload) -> dict[str, bool]:
             one.overload.full_share >= LEAST_FULL for one in rounds
         ),
         "refusals within 20 ms": all(one.refusals.p99_ms < REFUSAL_MS for one in rounds),
-        "normal again within 5 s": all(
-            seconds is not None and seconds <= RECOVERY_SECONDS for seconds in back
-        ),
+        "normal again within 5 s": all(one is not None and one <= RECOVERY_SECONDS for one in back),
         "memory at most 100 MiB more than before": all(
             one.memory_mib <= found.memory_mib + MOST_GROWTH_MIB for one in rounds
         ),
