@@ -22,7 +22,6 @@ _HOPE: Final = 0.95
 """What expected times are multiplied by when something is left out for them: nothing is measured
 then, and times that were long for a while would leave it out for everybody."""
 
-
 _PATIENCE: Final = 100
 """Calls one after the other that leave a step out before it is expected to be quicker again: a call
 that then tries it may come late, which no more than one in so many should."""
