@@ -156,7 +156,7 @@ class Cascade:
             scored = self._point.unread(*asked)
         wanted = scored.nearest(self._nearest) if nearest_only else np.ones(rows, np.bool_)
         new = self._point.not_remembered(scored, wanted)
-        if not self._has_time(self._reading(scored, new, rows), deadline):
+        if not self._fits(scored, new, rows, deadline):
             return self._in_chunks(scored, wanted, new, deadline)
         read = self._read(scored, wanted, new, deadline)
         if read is None:
@@ -207,7 +207,11 @@ class Cascade:
         new = self._point.not_remembered(scored, wanted)
         self._in_chunks(scored, wanted, new, deadline)
 
-    def _has_time(self, steps: Mapping[str, int], deadline: Deadline) -> bool:
+    def _fits(
+        self, scored: ScoredCandidates, new: NDArray[np.bool_], ranked: int, deadline: Deadline
+    ) -> bool:
+        """Whether there is time to read the candidates `new` (m,), then to rank so many."""
+        steps = self._reading(scored, new, ranked)
         return deadline.remaining >= MARGIN * self._times.expected(steps)
 
     def _reading(
@@ -277,9 +281,10 @@ class Cascade:
         for start in range(0, len(promising), CHUNK):
             now = np.zeros(rows, np.bool_)
             now[promising[start : start + CHUNK]] = True
-            steps = self._reading(scored, new & now, int(read.sum() + now.sum()))
-            if not self._has_time(steps, deadline):
+            ranked = int(read.sum() + now.sum())
+            if not self._fits(scored, new & now, ranked, deadline):
                 if start == 0:
+                    steps = self._reading(scored, new & now, ranked)
                     self._times.note_left_out(steps, deadline.remaining / MARGIN)
                 break
             after = self._read(scored, now, new & now, deadline)
@@ -306,7 +311,7 @@ class Cascade:
         deadline: Deadline,
     ) -> Ranking:
         """The best ranking of what was `read` (m,) of the `wanted` that there is time for."""
-        has_time = self._has_time({"rank": len(read)}, deadline)
+        has_time = deadline.remaining >= MARGIN * self._times.expected({"rank": len(read)})
         if not read.any():
             if not has_time:
                 return first
