@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from threading import Event
+from threading import Event, Timer
 
 from recsys.bundle import Registry
 from serving.admin_server import admin_server
@@ -17,7 +17,7 @@ from serving.experiments_file import load_experiments
 from serving.loading import BundleLoader
 from serving.logs import serving_log
 from serving.pointer_watch import PointerWatch
-from serving.rollback_check import RollbackCheck
+from serving.rollback_check import check_rollback
 from serving.server import Server, utc_now
 from serving.settings import ServerSettings
 from serving.swapping import BundleSwapper
@@ -44,6 +44,10 @@ def following(
             message says why.
     """
     stopping = Event()
+
+    def time_left() -> float:
+        return 0.0 if stopping.is_set() else math.inf
+
     refused = partial(server.metrics.loaded, well=False)
     loader = BundleLoader(registry, refused, pseudonym_key=server.names.key)
     swapper = BundleSwapper(loader.load, server.install, utc_now)
@@ -57,7 +61,7 @@ def following(
             registry, swapper, settings.watch_seconds, stopping, server.can_install, refused
         )
         version = bundle or registry.current()
-        swapper.change_to(version, lambda: 0.0 if stopping.is_set() else math.inf)
+        swapper.change_to(version, time_left)
         if settings.admin_port is not None:
             service = AdminService(registry, swapper, server.rankers, stopping)
             address = running.enter_context(
@@ -67,9 +71,12 @@ def following(
         if settings.watch and bundle is None:
             watch.start()
             running.callback(watch.join)
-        check = RollbackCheck(registry, loader, version, settings.rollback_check_seconds, stopping)
+        arguments = registry, loader, version, time_left
+        check = Timer(settings.rollback_check_seconds, check_rollback, arguments)
+        check.daemon = True
         check.start()
         running.callback(check.join)
+        running.callback(check.cancel)
         running.callback(stopping.set)
         yield version
 

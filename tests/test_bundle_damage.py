@@ -45,9 +45,8 @@ def _empty(path: Path) -> None:
 
 
 def _flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 4
-    path.write_bytes(content)
+    content = path.read_bytes()
+    path.write_bytes(_flipped(content, 8 * (len(content) // 2) + 2))
 
 
 def _link(path: Path) -> None:
@@ -136,9 +135,7 @@ def test_swapped_files_and_swapped_bundles_are_noticed(root: Path) -> None:
 def test_any_flipped_bit_is_noticed(root: Path, name: str, place: float, bit: int) -> None:
     path = bundle(root) / name
     content = path.read_bytes()
-    changed = bytearray(content)
-    changed[int(place * len(content))] ^= 1 << bit
-    path.write_bytes(changed)
+    path.write_bytes(_flipped(content, 8 * int(place * len(content)) + bit))
     with pytest.raises(BundleCorruptError):
         Registry(root).verify("v000001")
     path.write_bytes(content)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
@@ -19,7 +20,7 @@ from serving.bench.variant_bundles import copy_registry, publish_variant, scaled
 from serving.canary import TimeLeft
 from serving.following import following
 from serving.loading import BundleLoader
-from serving.rollback_check import RollbackCheck
+from serving.rollback_check import check_rollback
 from serving.settings import ServerSettings
 
 
@@ -34,9 +35,7 @@ def registry(trained_shop: TrainedShop, tmp_path: Path) -> Registry:
 def check(registry: Registry, canary: Callable[[Path, TimeLeft], None]) -> BundleLoader:
     """The loader, once the check is done."""
     loader = BundleLoader(registry, canary=canary)
-    checking = RollbackCheck(registry, loader, registry.current(), 0.0, Event())
-    checking.start()
-    checking.join()
+    check_rollback(registry, loader, registry.current(), lambda: math.inf)
     return loader
 
 
@@ -72,11 +71,11 @@ def test_it_is_given_up_for_a_bundle_that_is_loaded(registry: Registry, log: io.
             raise DeadlineError("there was no time to try the bundle out")
 
     loader = BundleLoader(registry, canary=canary)
-    checking = RollbackCheck(registry, loader, "v000002", 0.0, Event())
-    checking.start()
-    assert trying.wait(60.0)
-    loader.load("v000002", lambda: math.inf).close()
-    checking.join()
+    with ThreadPoolExecutor(1) as pool:
+        checking = pool.submit(check_rollback, registry, loader, "v000002", lambda: math.inf)
+        assert trying.wait(60.0)
+        loader.load("v000002", lambda: math.inf).close()
+        checking.result()
     assert "rollback_check_abandoned" in log.getvalue()
 
 

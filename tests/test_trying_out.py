@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from trained_shop import TrainedShop
 
@@ -22,32 +24,30 @@ def registry(trained_shop: TrainedShop, tmp_path_factory: pytest.TempPathFactory
     return copy_registry(trained_shop.registry, tmp_path_factory.mktemp("tried") / "registry")
 
 
-def not_finite(name: str) -> Callable[[Path], None]:
+def with_largest(name: str, harm: Callable[[NDArray[Any]], None]) -> Callable[[Path], None]:
+    """Something is done to the largest array of numbers in a file."""
+
     def change(folder: Path) -> None:
         arrays = load_file(folder / name)
-        largest = max((a for a in arrays.values() if a.dtype.kind == "f"), key=lambda a: a.size)
-        largest.flat[largest.size // 2] = np.nan
+        harm(max((a for a in arrays.values() if a.dtype.kind == "f"), key=lambda a: a.size))
         save_file(arrays, folder / name)
 
     return change
+
+
+def not_finite(name: str) -> Callable[[Path], None]:
+    return with_largest(name, lambda array: array.flat.__setitem__(array.size // 2, np.nan))
+
+
+def emptied(name: str) -> Callable[[Path], None]:
+    """It is zeros, as a disk may give back that was never written."""
+    return with_largest(name, lambda array: array.fill(0.0))
 
 
 def not_the_published(folder: Path) -> None:
     golden = (folder / "golden.jsonl").read_bytes()
     scaled(1.5)(folder)
     (folder / "golden.jsonl").write_bytes(golden)
-
-
-def emptied(name: str) -> Callable[[Path], None]:
-    """The largest array is zeros, as a disk may give back that was never written."""
-
-    def change(folder: Path) -> None:
-        arrays = load_file(folder / name)
-        largest = max((a for a in arrays.values() if a.dtype.kind == "f"), key=lambda a: a.size)
-        largest[:] = 0.0
-        save_file(arrays, folder / name)
-
-    return change
 
 
 def without_a_file(folder: Path) -> None:

@@ -84,7 +84,7 @@ def check_size_in_service(
     registry: Registry, data: TrainingData, *, overridden: bool
 ) -> tuple[str, ...]:
     """Compare the catalogue's size with the one in service, if there is one; see `check_size`."""
-    _, folder = in_service(registry)
+    _, folder = _in_service(registry)
     if folder is None:
         return ()
     before = len(Catalogue.load(folder / CATALOGUE).item_ids)
@@ -103,7 +103,7 @@ def check_gates(trained: Trained, registry: Registry, progress: Progress) -> tup
         registry: its current bundle is the one in service; it may have none.
         progress: shows the comparisons.
     """
-    version, folder = in_service(registry)
+    version, folder = _in_service(registry)
     task = progress.add_task("gates", total=2)
     gates = _encoder_gates(trained, version, folder, progress)
     progress.advance(task)
@@ -154,8 +154,7 @@ def _is_open(difference: Estimate, config: GatesConfig) -> bool:
     return difference.mean >= -config.max_drop and difference.high >= 0
 
 
-def in_service(registry: Registry) -> tuple[str, Path | None]:
-    """The current bundle's version and folder; "" and None where there is none yet."""
+def _in_service(registry: Registry) -> tuple[str, Path | None]:
     try:
         version = registry.current()
         return version, registry.folder(version)
